@@ -1,0 +1,144 @@
+"""``llmguard eval``: how good detectors are on labelled texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text as Styled
+
+from llmguard.cli.policy import named
+from llmguard.detectors.registry import load
+from llmguard.evaluation import Figures, Kind, Report, evaluate, read
+from llmguard.types import Detector, Role
+
+_COUNTS = {"texts": "texts", "positives": "pos.", "predicted": "found"}
+_EXACT = {"precision": "prec.", "recall": "recall", "f1": "F1"}
+_RANKED = {
+    **_COUNTS,
+    **_EXACT,
+    "auc": "AUC",
+    "average_precision": "avg.\nprec.",
+    "recall_at_1pct_fpr": "recall\n@1%FP",
+    "false_positive_rate": "FP\nrate",
+}
+_MATCHED = {
+    **_COUNTS,
+    **_EXACT,
+    "overlap_precision": "overlap\nprec.",
+    "overlap_recall": "overlap\nrecall",
+    "overlap_f1": "overlap\nF1",
+}
+
+
+def evaluation(
+    detector: Annotated[list[str], typer.Option(metavar="NAME", help="Detector; several work together.")],
+    data: Annotated[list[Path], typer.Option(metavar="FILE.jsonl[.gz]", help="Labelled texts; several are pooled.")],
+    categories: Annotated[str, typer.Option(metavar="A,B", help="Only these count, on both sides.")] = "",
+    alias: Annotated[
+        list[str] | None, typer.Option(metavar="FINDING_CATEGORY_OR_DETECTOR=FILE_CATEGORY", help="Counts as.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Lowest score that counts: 0.5 if not given, 0 for spans.", show_default=False)
+    ] = None,
+    role: Annotated[Role, typer.Option(help="Who the texts come from; groundedness knows by itself.")] = Role.USER,
+    options: Annotated[
+        str | None, typer.Option(metavar="JSON", help="The detector's options; of several, by their names.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option(metavar="FILE|PRESET", help="Take the detectors' options from this policy.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The first so many examples of each file.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts a call.")] = 32,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measures what detectors find in labelled texts: precision, recall, F1, AUC and speed.
+
+    docs/evaluation.md describes the file formats and defines every figure.
+    """
+    aliases = _aliases(alias or [])
+    names = list(dict.fromkeys(detector))
+    chosen = _options(names, options, policy)
+    examples = [example for path in data for example in read(path, limit=limit)]
+    detectors: list[Detector] = [load(name, chosen.get(name, {})) for name in names]
+    bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*bar, console=Console(stderr=True)) as progress:
+        task = progress.add_task("texts", total=None)
+        report = evaluate(
+            detectors,
+            examples,
+            categories=tuple(filter(None, (name.strip() for name in categories.split(",")))),
+            aliases=aliases,
+            threshold=threshold,
+            role=role,
+            batch_size=batch_size,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if as_json:
+        typer.echo(json.dumps({"files": [str(path) for path in data], **report.to_dict()}, indent=2))
+    else:
+        _print(report)
+
+
+def _aliases(pairs: list[str]) -> dict[str, str]:
+    aliases = {}
+    for pair in pairs:
+        name, _, category = pair.partition("=")
+        if not name or not category:
+            raise typer.BadParameter(f"{pair!r} is not NAME=FILE_CATEGORY", param_hint="--alias")
+        aliases[name] = category
+    return aliases
+
+
+def _options(names: list[str], written: str | None, policy: str | None) -> Mapping[str, Mapping[str, Any]]:
+    if written is None:
+        return {} if policy is None else named(policy).detectors
+    if policy is not None:
+        raise typer.BadParameter("give --options or --policy, not both", param_hint="--options")
+    try:
+        options = json.loads(written)
+    except ValueError as error:
+        raise typer.BadParameter(f"not JSON: {error}", param_hint="--options") from None
+    by_name = {names[0]: options} if len(names) == 1 else options
+    if not isinstance(by_name, dict) or not all(isinstance(value, dict) for value in by_name.values()):
+        raise typer.BadParameter(
+            "must be a JSON object; of several detectors, one by name each", param_hint="--options"
+        )
+    if unknown := sorted(by_name.keys() - set(names)):
+        raise typer.BadParameter(f"{', '.join(unknown)} is not among the detectors", param_hint="--options")
+    return by_name
+
+
+def _print(report: Report) -> None:
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    columns = _MATCHED if report.kind is Kind.SPANS else _RANKED
+    title = " + ".join(f"{name} {version}" for name, version in report.detectors.items())
+    console.print(f"{title} on {report.overall.texts} texts, {report.kind}, threshold {report.threshold:g}")
+    table = Table("", box=None, padding=(0, 0, 0, 1), pad_edge=False)
+    table.columns[0].overflow = "fold"
+    for name in columns.values():
+        table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
+    _row(table, "all", report.overall, columns)
+    for what, parts in (("per category", report.per_category), ("per source", report.per_source)):
+        if parts:
+            table.add_row(Styled(f"\n{what}", "bold"))
+        for name, figures in parts.items():
+            _row(table, name, figures, columns)
+    console.print(table, soft_wrap=False)
+    if report.findings_without_span:
+        console.print(f"{report.findings_without_span} findings have no span and were left out.")
+    console.print(
+        f"{report.texts_per_second:,.0f} texts a second in batches. A text alone: {report.p50_ms:.3f} ms at the median, "
+        f"{report.p95_ms:.3f} ms at the 95th percentile, of {report.timed_texts} texts."
+    )
+
+
+def _row(table: Table, name: str, figures: Figures, columns: Mapping[str, str]) -> None:
+    cells = (getattr(figures, key) for key in columns)
+    table.add_row(Styled(name), *("—" if c is None else f"{c}" if isinstance(c, int) else f"{c:.3f}" for c in cells))

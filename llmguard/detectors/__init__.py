@@ -1,0 +1,1 @@
+"""Detectors: texts in, findings out; one file each, found by the entry-point group `llmguard.detectors`."""

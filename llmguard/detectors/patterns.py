@@ -1,0 +1,67 @@
+"""Which of many patterns match a text at all: one linear-time scan for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmguard.errors import ConfigurationError, MissingExtraError
+
+_MAX_MEM = 64 << 20
+
+
+class PatternSet:
+    """An RE2 set that never forgets a match in silence.
+
+    RE2 drops a whole scan when its state cache runs out of memory. A first pattern that always
+    matches tells a scan that ran from one that did not; for the latter every pattern is reported,
+    so that a caller who uses the set as a prefilter stays sound.
+
+    Args:
+        patterns: in RE2's syntax; ``\\b``, ``\\d``, ``\\s``, ``\\w`` mean ASCII there.
+        case_sensitive: whether upper and lower case differ.
+        max_mem: bytes for the program and its state cache.
+
+    Raises:
+        ConfigurationError: RE2 does not accept a pattern; names it.
+        MissingExtraError: google-re2 is not installed.
+    """
+
+    __slots__ = ("_count", "_match", "_set", "patterns")
+
+    def __init__(self, patterns: Sequence[str], *, case_sensitive: bool = True, max_mem: int = _MAX_MEM) -> None:
+        try:
+            import re2
+        except ImportError:  # pragma: no cover - the base install has it
+            raise MissingExtraError("matching patterns", "google-re2", "standard") from None
+        options = re2.Options()
+        options.case_sensitive = case_sensitive
+        options.max_mem = max_mem
+        options.log_errors = False
+        options.never_capture = True
+        self.patterns = tuple(patterns)
+        self._set = re2.Set.SearchSet(options)
+        self._set.Add("")
+        for pattern in self.patterns:
+            try:
+                self._set.Add(pattern)
+            except re2.error as error:
+                raise ConfigurationError(f"RE2 does not accept the pattern {pattern!r}: {error}") from None
+        self._set.Compile()
+        self._match = self._set.Match
+        self._count = len(self.patterns)
+
+    def match(self, text: str | bytes) -> list[int]:
+        """Indices of the patterns that match somewhere in ``text``, ascending.
+
+        Args:
+            text: well-formed Unicode, or its UTF-8 bytes. The scan releases the GIL.
+        """
+        found: list[int] = self._match(text)
+        if len(found) == 1:
+            return []
+        if not found:
+            return list(range(self._count))
+        return sorted(index - 1 for index in found if index)
+
+    def __reduce__(self) -> tuple[type[PatternSet], tuple[tuple[str, ...]]]:
+        raise TypeError("a PatternSet does not pickle: rebuild it from its patterns")

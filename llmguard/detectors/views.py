@@ -1,0 +1,190 @@
+"""What a text says once disguises are taken off: the normalised view, with the way back.
+
+A view is a second reading of a text. Detectors scan ``view.content`` and report
+``view.original(start, end)``, the smallest span of the original that covers what they saw.
+All of it is linear in the text. ``decoding.py`` makes the views of encoded text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from bisect import bisect_right
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONTROLS = "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f"
+"""C0 and C1 control characters that are no white space, as the inside of a character class."""
+
+MARKS = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\u3099\u309a\ufe20-\ufe2f"
+"""Combining marks that stack on any base letter, as the inside of a character class."""
+
+INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Code points that show nothing: Unicode's Default_Ignorable_Code_Point and the annotation marks."""
+
+_CONTROL_BYTES = bytes([*range(9), *range(14, 32), 127])
+_DROPPED = re.compile(f"[{CONTROLS}{INVISIBLE}]")
+_OTHER = re.compile("[^\t-\r -~]")
+_OTHERS = re.compile("[^\t-\r -~]+")
+_MARK = re.compile(f"[{MARKS}]")
+_STACK = re.compile(f"([^{MARKS}])?([{MARKS}]+)", re.DOTALL)
+_SPACES = {0x85: "\n", 0x2028: "\n", 0x2029: "\n", 0x2800: " "}
+
+Edit = tuple[int, int, int]
+"""Start and end in the text before, and the length of what stands there after."""
+
+
+class Edits:
+    """Maps offsets of an edited text back: parts replaced by something of another length, in order."""
+
+    __slots__ = ("_new_ends", "_new_starts", "_old_ends", "_old_starts")
+
+    def __init__(self, edits: list[Edit]) -> None:
+        self._new_starts: list[int] = []
+        self._new_ends: list[int] = []
+        self._old_starts = [start for start, _, _ in edits]
+        self._old_ends = [end for _, end, _ in edits]
+        shift = 0
+        for start, end, length in edits:
+            self._new_starts.append(start + shift)
+            self._new_ends.append(start + shift + length)
+            shift += length - (end - start)
+
+    def _char(self, position: int) -> tuple[int, int]:
+        """The span that one character of the edited text comes from."""
+        index = bisect_right(self._new_starts, position) - 1
+        if index < 0:
+            return position, position + 1
+        if position < self._new_ends[index]:
+            return self._old_starts[index], self._old_ends[index]
+        old = self._old_ends[index] + position - self._new_ends[index]
+        return old, old + 1
+
+    def original(self, start: int, end: int) -> tuple[int, int]:
+        """The span of the text before that ``[start, end)`` of the text after comes from."""
+        if start < end:
+            return self._char(start)[0], self._char(end - 1)[1]
+        before = self._char(start - 1)[1] if start else 0
+        return before, before
+
+
+class View:
+    """A second reading of a text.
+
+    Attributes:
+        name: ``normalised``, or the encodings that were undone, joined by ``+`` (``base64+percent``).
+        content: the reading.
+    """
+
+    __slots__ = ("_steps", "content", "name")
+
+    def __init__(self, name: str, content: str, steps: Callable[[], tuple[Edits, ...]] = tuple) -> None:
+        self.name = name
+        self.content = content
+        self._steps: Callable[[], tuple[Edits, ...]] | tuple[Edits, ...] = steps
+
+    def __repr__(self) -> str:
+        return f"View({self.name!r}, {len(self.content)} characters)"
+
+    def original(self, start: int, end: int) -> tuple[int, int]:
+        """The smallest half-open span of the original that covers ``content[start:end]``.
+
+        Args:
+            start: code points into ``content``.
+            end: exclusive; an empty span maps to an empty span.
+        """
+        if callable(self._steps):
+            self._steps = self._steps()
+        for edits in reversed(self._steps):
+            start, end = edits.original(start, end)
+        return start, end
+
+
+@cache
+def confusables() -> dict[str, str]:
+    """Characters that look like an ASCII character, and which; see data/README.md for the source."""
+    path = resources.files("llmguard.detectors") / "data" / "confusables.json"
+    table: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return {char: target for target, chars in table.items() for char in chars}
+
+
+class _Skeletons(dict[int, str]):
+    """For ``str.translate``: what a character is read as, worked out when first met.
+
+    At most 2**17 entries are kept, so that hostile text cannot grow it without bound.
+    """
+
+    def __missing__(self, point: int) -> str:
+        char = chr(point)
+        skeleton = char if 0xD800 <= point < 0xE000 else _skeleton(char)
+        if point < 0x20000 or skeleton != char:
+            self[point] = skeleton
+        return skeleton
+
+
+def _skeleton(char: str) -> str:
+    if char in "\t\n\v\f\r" or " " <= char <= "~":
+        return char
+    if ord(char) in _SPACES:
+        return _SPACES[ord(char)]
+    if _DROPPED.match(char):
+        return ""
+    compatible = unicodedata.normalize("NFKC", char)
+    if not compatible.isascii():
+        compatible = confusables().get(char) or compatible
+    if compatible == char:
+        return char
+    return "".join(map(_skeleton, compatible))
+
+
+_SKELETONS = _Skeletons()
+
+
+def _unstack(match: re.Match[str]) -> str:
+    """A base and its marks composed into one character; marks that don't compose are dropped.
+
+    More than two marks on a base are stuffing: no alphabet that composes needs a third.
+    """
+    base: str = match[1] or ""
+    if not base or len(match[2]) > 2:
+        return base
+    composed = unicodedata.normalize("NFC", base + match[2])
+    return _skeleton(composed) if len(composed) == 1 and len(_skeleton(composed)) == 1 else base
+
+
+def has_controls(content: str) -> bool:
+    """Whether an ASCII text holds control characters other than white space; 1 ns a character."""
+    return len(content.encode().translate(None, _CONTROL_BYTES)) != len(content)
+
+
+def normalised(content: str) -> View:
+    """The text as a reader sees it, in plain letters.
+
+    NFKC character by character, homoglyphs to ASCII by Unicode's confusables (UTS 39), invisible, bidirectional,
+    tag and control characters removed, and stacked combining marks reduced. Whole words of another
+    script are mapped too where their letters look Latin: scan the text itself beside it.
+    Printable ASCII is its own normalised view.
+    """
+    if content.isascii() and not has_controls(content):
+        return View("normalised", content)
+    single = _OTHERS.sub(lambda run: run[0].translate(_SKELETONS), content)
+    reading = _STACK.sub(_unstack, single) if _MARK.search(single) else single
+    return View("normalised", reading, lambda: _normal_steps(content, single))
+
+
+def _normal_steps(content: str, single: str) -> tuple[Edits, ...]:
+    first = [
+        (match.start(), match.end(), len(new))
+        for match in _OTHER.finditer(content)
+        if len(new := _SKELETONS[ord(match[0])]) != 1
+    ]
+    second = [(match.start(), match.end(), len(_unstack(match))) for match in _STACK.finditer(single)]
+    return Edits(first), Edits(second)

@@ -1,0 +1,107 @@
+"""Everything that llmguard raises on purpose.
+
+::
+
+    LlmGuardError
+    ├── ConfigurationError        a policy, an option or an argument is wrong; says where and what would be right
+    │   └── MissingExtraError     a package is not installed; names the pip command (also an ImportError)
+    ├── DetectorError             a detector gave an answer that is none
+    ├── VaultError                a vault is full, closed, expired, or its key does not fit
+    └── Blocked                   the policy stopped the call; carries the decision
+
+No message holds any part of a prompt or an answer.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmguard.types import Decision
+
+
+class LlmGuardError(Exception):
+    """The root of all errors of llmguard."""
+
+
+class ConfigurationError(LlmGuardError):
+    """Raised when a policy, an option or an argument is wrong.
+
+    Attributes:
+        source: the file or the name of the mapping, or "".
+        line: 1-based line in ``source``, or None.
+    """
+
+    def __init__(self, message: str, *, source: str = "", line: int | None = None) -> None:
+        where = f"{source}:{line}: " if source and line is not None else f"{source}: " if source else ""
+        super().__init__(where + message)
+        self.message = message
+        self.source = source
+        self.line = line
+
+
+class MissingExtraError(ConfigurationError, ImportError):
+    """Raised when a feature needs a package that is not installed.
+
+    Attributes:
+        package: the import name that is missing.
+        extra: the extra of llmguard that brings it.
+    """
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs the package {package!r}, which is not installed: pip install 'llmguard[{extra}]'"
+        )
+        self.package = package
+        self.extra = extra
+
+
+class DetectorError(LlmGuardError):
+    """Raised when a detector's answer has the wrong shape, a score outside [0, 1] or a span outside the text.
+
+    Attributes:
+        detector: its name.
+    """
+
+    def __init__(self, detector: str, problem: str) -> None:
+        super().__init__(f"detector {detector!r}: {problem}")
+        self.detector = detector
+
+
+class VaultError(LlmGuardError):
+    """Raised when a vault is full, closed, expired, or its key does not fit."""
+
+
+class Blocked(LlmGuardError):  # noqa: N818 - reads as what happened: `except Blocked`
+    """Raised when the policy stopped a call.
+
+    Attributes:
+        decision: what was decided, and why.
+    """
+
+    def __init__(self, decision: Decision) -> None:
+        from llmguard.types import Action
+
+        why = sorted({f"{f.detector}/{f.category}" for f in decision.findings if f.action is Action.BLOCK})
+        why += [f"{name} could not say" for name in decision.unknown]
+        super().__init__(
+            f"blocked at stage {str(decision.stage)!r} by policy {decision.policy.name!r} "
+            f"version {decision.policy.version!r}: {', '.join(why) or 'no reason given'}"
+        )
+        self.decision = decision
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for an unknown word: `` (did you mean 'x'?)`` or the list of what there is.
+
+    Args:
+        word: what was written.
+        known: what could have been written.
+    """
+    words = sorted(known)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    if close:
+        return f" (did you mean {close[0]!r}?)"
+    return f" (known: {', '.join(words)})" if words else ""

@@ -1,0 +1,1 @@
+"""The ways out: exporters that wrap or feed OpenTelemetry."""

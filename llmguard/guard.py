@@ -1,0 +1,374 @@
+"""The guard: one policy over the texts of an LLM call."""
+
+from __future__ import annotations
+
+import enum
+import secrets
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from llmguard.breaker import Breaker
+from llmguard.calls import Checks, guarded
+from llmguard.checks import Check, Setting
+from llmguard.conversation import Conversation, Conversations, ConversationScope, current
+from llmguard.detectors.registry import available, load
+from llmguard.errors import ConfigurationError, nearest
+from llmguard.pipeline import Pipeline
+from llmguard.policy import Policy
+from llmguard.shapes import Where
+from llmguard.telemetry import Prompt, Telemetry, TelemetrySettings
+from llmguard.types import Decision, Detector, Role, Stage, Text
+from llmguard.vault import Vault
+from llmguard.workers import Workers
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from llmguard.policy_watch import Watcher
+
+P = ParamSpec("P")
+R = TypeVar("R")
+E = TypeVar("E", bound=enum.StrEnum)
+
+#: What a check takes for one decision.
+Checkable = str | Text | Sequence[str | Text]
+
+_ROLE_AT = {
+    Stage.INPUT: Role.USER,
+    Stage.OUTPUT: Role.ASSISTANT,
+    Stage.TOOL_CALL: Role.ASSISTANT,
+    Stage.TOOL_RESULT: Role.TOOL,
+    Stage.CONTEXT: Role.RETRIEVAL,
+}
+_PROMPT: ContextVar[Prompt | None] = ContextVar("llmguard_prompt", default=None)
+
+
+class Guard:
+    """Runs one policy over texts, and wraps functions so that their texts are checked.
+
+    A guard is thread-safe, serves any number of event loops, and survives a fork. Use it as a context
+    manager, or call `close`, to end its threads and the watch on its policy file.
+
+    Args:
+        policy: a `Policy`, a mapping, the path of a YAML or JSON file, or None for the preset ``default``.
+        detectors: own detectors, by which the rules may go beside the registered ones; they win over
+            registered ones of the same name.
+        vault: where placeholders are kept; by default one in memory for this guard.
+        telemetry: what is emitted; by default what the environment says.
+        tracer_provider: by default the global one; likewise the next two.
+        meter_provider: see above.
+        logger_provider: see above.
+        watch: follow the policy file: a good change is taken over, a broken one is told and ignored.
+
+    Raises:
+        ConfigurationError: the policy, or a detector's options, are wrong; says where.
+        MissingExtraError: a detector needs a package that is not installed; names the pip command.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | Mapping[str, Any] | str | Path | None = None,
+        *,
+        detectors: Iterable[Detector] = (),
+        vault: Vault | None = None,
+        telemetry: TelemetrySettings | None = None,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
+        watch: bool = False,
+    ) -> None:
+        self._own = _by_name(detectors)
+        self.vault = vault if vault is not None else Vault()
+        self._telemetry = Telemetry(
+            telemetry,
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            logger_provider=logger_provider,
+        )
+        self._workers = Workers()
+        self._loaded: dict[str, tuple[object, Detector]] = {}
+        self._breakers: dict[str, Breaker] = {}
+        self._conversations = Conversations()
+        self._reloading = threading.Lock()
+        self._setting = self._prepare(Policy.from_any(policy))
+        self._watcher: Watcher | None = None
+        if watch:
+            self._watcher = self._watch(policy)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._setting.policy
+
+    def check(self, text: Checkable, *, stage: Stage | str = Stage.INPUT, role: Role | str | None = None) -> Decision:
+        """Look at the texts of one decision. Never raises `Blocked`: the decision says it.
+
+        Args:
+            text: a string, a `Text`, or a sequence of them that is decided on as a whole. Any length and
+                any content will do: an empty text is clean, and lone surrogates count as U+FFFD.
+            stage: when the text is looked at.
+            role: who wrote the strings; by default the one that the stage implies.
+
+        Raises:
+            TypeError: it is something else, such as bytes; nothing was looked at.
+            ConfigurationError: there is no such stage or role.
+        """
+        check = self._begin(stage, (text,), role)
+        if check.pending:
+            check.wait()
+        return check.finish()[0]
+
+    async def acheck(
+        self, text: Checkable, *, stage: Stage | str = Stage.INPUT, role: Role | str | None = None
+    ) -> Decision:
+        """`check` for an event loop: slow detectors don't hold it up."""
+        check = self._begin(stage, (text,), role)
+        if check.pending:
+            await check.wait_async()
+        return check.finish()[0]
+
+    def check_batch(
+        self, texts: Sequence[Checkable], *, stage: Stage | str = Stage.INPUT, role: Role | str | None = None
+    ) -> list[Decision]:
+        """Look at many texts in one pass: one decision each, the same as `check` would give one by one.
+
+        Raises:
+            TypeError: ``texts`` is a single string, or one of them is no text; nothing was looked at.
+            ConfigurationError: there is no such stage or role.
+        """
+        check = self._begin(stage, _batch(texts), role)
+        if check.pending:
+            check.wait()
+        return check.finish()
+
+    async def acheck_batch(
+        self, texts: Sequence[Checkable], *, stage: Stage | str = Stage.INPUT, role: Role | str | None = None
+    ) -> list[Decision]:
+        """`check_batch` for an event loop."""
+        check = self._begin(stage, _batch(texts), role)
+        if check.pending:
+            await check.wait_async()
+        return check.finish()
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+
+    @overload
+    def __call__(
+        self,
+        function: None = None,
+        /,
+        *,
+        input: str | Sequence[str] | None = None,
+        context: str | Sequence[str] = (),
+        output: Where | None = None,
+        fallback: Callable[[Decision], Any] | None = None,
+        reply: Callable[[str], Any] | None = None,
+        feedback: str | None = None,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+    def __call__(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Guard a function: its texts before the call, its answer after it.
+
+        Used bare (``@guard``) or with options (``@guard(input="question", output=lambda r: r.text)``):
+
+        Args:
+            function: sync or async.
+            options: ``input``: names of the parameters that hold text, by default those annotated as
+                text; ``context``: names of those that hold retrieved text; ``output``: the part of the
+                result that is text, as a path, a getter, or a getter and a setter; ``fallback``: called
+                with the decision when the policy says so; ``reply``: makes a result of the policy's reply;
+                ``feedback``: name of the parameter that a retry tells why.
+
+        Raises:
+            ConfigurationError: at decoration, when it can't tell what is text.
+            Blocked: by the guarded function, unless the policy replies, retries or falls back.
+        """
+        if function is None:
+            return lambda function: guarded(self, function, **options)
+        return guarded(self, function, **options)
+
+    def conversation(self, name: str) -> ConversationScope:
+        """Scope checks and calls to a conversation: its placeholders, its cache and its id in telemetry.
+
+        Args:
+            name: the caller's id of it.
+
+        Raises:
+            ConfigurationError: the id is not a string, or empty.
+        """
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"a conversation's id must be a string that is not empty, not {name!r}")
+        return ConversationScope(self, self._conversations.get(name, self.policy.cache.entries))
+
+    @contextmanager
+    def prompt(self, name: str, *, version: str = "", variant: str = "") -> Generator[None, None, None]:
+        """Mark the checks inside with the prompt template that their texts came from."""
+        before = _PROMPT.get()
+        _PROMPT.set(Prompt(name, version, variant))
+        try:
+            yield
+        finally:
+            _PROMPT.set(before)
+
+    def reload(self, policy: Policy | Mapping[str, Any] | str | Path) -> None:
+        """Change to another policy: checks that have begun end under the old one.
+
+        Raises:
+            ConfigurationError: it is broken; the old one stays in force, and telemetry is told.
+        """
+        try:
+            with self._reloading:
+                self._setting = self._prepare(Policy.from_any(policy))
+        except ConfigurationError as error:
+            self._telemetry.reload(self._setting.ref, error)
+            raise
+        self._telemetry.reload(self._setting.ref, None)
+
+    def close(self) -> None:
+        """End the threads and the watch; checks that need a thread fail from now on."""
+        if self._watcher is not None:
+            self._watcher.close()
+        self._workers.close()
+
+    def __enter__(self) -> Guard:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Guard({self._setting.ref.name!r}, version={self._setting.ref.version!r})"
+
+    @contextmanager
+    def call_scope(self) -> Generator[Checks, None, None]:
+        """The checks of one guarded call: in the conversation around it, or in one that ends with the call."""
+        conversation = current(self)
+        passing = conversation is None
+        if conversation is None:
+            conversation = Conversation(secrets.token_hex(16), 0, passing=True)
+        checks = Checks(lambda stage, texts: self._start(stage, (texts,), conversation), conversation)
+        try:
+            yield checks
+        finally:
+            checks.close()
+            if passing:
+                self.vault.forget(conversation.name)
+
+    def _begin(self, stage: Stage | str, texts: Sequence[Checkable], role: Role | str | None) -> Check:
+        at = _member(Stage, stage)
+        who = _ROLE_AT[at] if role is None else _member(Role, role)
+        return self._start(at, [_group(text, who) for text in texts], current(self))
+
+    def _start(self, stage: Stage, groups: Sequence[Sequence[Text]], conversation: Conversation | None) -> Check:
+        return Check(self._setting, self._telemetry, self.vault, stage, groups, conversation, _PROMPT.get())
+
+    def _prepare(self, policy: Policy) -> Setting:
+        detectors = {name: self._detector(name, policy) for name in policy.detector_names}
+        policy.check_against({name: detector.categories for name, detector in detectors.items()})
+        _overlap(policy, detectors)
+        for name in detectors:
+            if name not in self._breakers:
+                self._breakers[name] = Breaker(policy.breaker.failures, policy.breaker.reset_s)
+        pipeline = Pipeline(policy, detectors, self._breakers, self._workers)
+        return Setting(policy, policy.ref, pipeline, {stage: policy.plan(stage).thresholds for stage in Stage})
+
+    def _detector(self, name: str, policy: Policy) -> Detector:
+        options = policy.detectors.get(name, {})
+        own = self._own.get(name)
+        if own is not None:
+            if options:
+                raise ConfigurationError(f"the detector {name!r} was given ready made: it takes no options")
+            return own
+        held = self._loaded.get(name)
+        if held is None or held[0] != options:
+            if name not in available():
+                known = [*available(), *self._own]
+                raise policy.error(f"unknown detector {name!r}{nearest(name, known)}", detector=name)
+            held = self._loaded[name] = (options, load(name, options))
+        return held[1]
+
+    def _watch(self, policy: object) -> Watcher:
+        if not isinstance(policy, (str, Path)):
+            raise ConfigurationError("watch=True needs a policy from a file: give its path")
+        from llmguard.policy_watch import watch
+
+        return watch(policy, on_change=self._follow, on_error=self._refuse)
+
+    def _follow(self, policy: Policy) -> None:
+        try:
+            self.reload(policy)
+        except ConfigurationError:
+            return  # told by reload; the old policy stays
+
+    def _refuse(self, error: ConfigurationError) -> None:
+        self._telemetry.reload(self._setting.ref, error)
+
+
+def _by_name(detectors: Iterable[Detector]) -> dict[str, Detector]:
+    named: dict[str, Detector] = {}
+    for detector in detectors:
+        if not isinstance(detector, Detector):
+            raise ConfigurationError(
+                f"{type(detector).__name__} is no detector: it needs name, version, scope, categories, inline and "
+                "detect(texts); a function becomes one by @llmguard.detector(name, categories=[...])"
+            )
+        if detector.name in named:
+            raise ConfigurationError(f"two of the given detectors are named {detector.name!r}")
+        named[detector.name] = detector
+    return named
+
+
+def _batch(texts: Sequence[Checkable]) -> Sequence[Checkable]:
+    if isinstance(texts, (str, bytes, Text)) or not isinstance(texts, Sequence):
+        raise TypeError(f"check_batch takes a sequence of texts, not {type(texts).__name__}")
+    return texts
+
+
+def _group(value: Checkable, role: Role) -> Sequence[Text]:
+    if isinstance(value, str):
+        return (Text(value, role),)
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
+        return tuple([_text(item, role) for item in value])
+    return (_text(value, role),)
+
+
+def _text(value: object, role: Role) -> Text:
+    if isinstance(value, str):
+        return Text(value, role)
+    if isinstance(value, Text):
+        return value
+    hint = ": decode it first" if isinstance(value, (bytes, bytearray, memoryview)) else ""
+    raise TypeError(f"a check takes str, Text or a sequence of them, not {type(value).__name__}{hint}")
+
+
+def _member(kind: type[E], value: str) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ConfigurationError(
+            f"unknown {kind.__name__.lower()} {value!r}{nearest(str(value), [str(member) for member in kind])}"
+        ) from None
+
+
+def _overlap(policy: Policy, detectors: Mapping[str, Detector]) -> None:
+    if not policy.overlap:
+        return
+    for stage in (Stage.INPUT, Stage.CONTEXT, Stage.TOOL_RESULT):
+        plan = policy.plan(stage)
+        for name in plan.detectors:
+            if not detectors[name].inline and plan.redacts(name):
+                raise policy.error(
+                    f"overlap starts the call before {name!r} has answered, so its texts could not be redacted any "
+                    f"more at stage {str(stage)!r}: use block or flag there, or set overlap: false",
+                    detector=name,
+                )

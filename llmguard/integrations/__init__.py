@@ -1,0 +1,1 @@
+"""The ways in: where a guard meets other software."""

@@ -1,0 +1,343 @@
+"""Runs detectors over texts: the cheap ones at once, the others on threads, none of them able to take the call down.
+
+A sans-I/O core: `Pipeline.start` runs the inline detectors and hands the others to the workers;
+`Run.wait` and `Run.wait_async` are the two thin edges that wait; `Run.verdicts` says what came out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from llmguard.breaker import Breaker
+from llmguard.errors import DetectorError, LlmGuardError
+from llmguard.policy import Policy, Rule, StagePlan
+from llmguard.types import Action, Detector, DetectorRun, Finding, Outcome, Stage, Text
+from llmguard.workers import Task, Workers
+
+#: Code points of one check above which inline detectors go to the workers too: past it they would
+#: hold up an event loop for more than about a millisecond, and no deadline could stop them.
+INLINE_LIMIT = 32_768
+
+Found = Sequence[Sequence[Finding]]
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What came out for one group of texts.
+
+    Attributes:
+        texts: what was looked at.
+        findings: with their actions; ``text`` is the index in ``texts``.
+        rules: for each finding the rule that decided it, or None when no rule matched.
+        action: the strongest action so far.
+        runs: how the detectors fared.
+        planned: how many detectors the stage has.
+        failed: how many of them could not say.
+    """
+
+    texts: Sequence[Text]
+    planned: int
+    findings: list[Finding] = field(default_factory=list)
+    rules: list[Rule | None] = field(default_factory=list)
+    action: Action = Action.ALLOW
+    runs: list[DetectorRun] = field(default_factory=list)
+    failed: int = 0
+
+    @property
+    def coverage(self) -> float:
+        """Share of the planned detectors that looked, or did not have to since the texts were blocked already."""
+        return (self.planned - self.failed) / self.planned if self.planned else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One detector as one stage runs it."""
+
+    name: str
+    version: str
+    detect: Callable[[Sequence[Text]], Found]
+    categories: frozenset[str]
+    breaker: Breaker
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    plan: StagePlan
+    inline: tuple[Step, ...]
+    pooled: tuple[Step, ...]
+
+
+class _Job(NamedTuple):
+    step: Step
+    groups: list[int]
+    task: Task
+    started: float
+
+
+class Pipeline:
+    """The detectors of one policy, ready to run.
+
+    Args:
+        policy: which detectors each stage runs, with their deadlines.
+        detectors: by name; every detector that a rule of the policy names.
+        breakers: by name; they outlive a change of the policy.
+        workers: threads for the detectors that are not inline.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        detectors: Mapping[str, Detector],
+        breakers: Mapping[str, Breaker],
+        workers: Workers,
+    ) -> None:
+        self._workers = workers
+        self._stages = {}
+        for stage in Stage:
+            plan = policy.plan(stage)
+            steps = [
+                Step(
+                    name,
+                    detectors[name].version,
+                    detectors[name].detect,
+                    detectors[name].categories,
+                    breakers[name],
+                    plan.deadlines[name] / 1000.0,
+                )
+                for name in plan.detectors
+            ]
+            self._stages[stage] = _Steps(
+                plan,
+                tuple(step for step in steps if detectors[step.name].inline),
+                tuple(step for step in steps if not detectors[step.name].inline),
+            )
+
+    def detectors(self, stage: Stage) -> tuple[str, ...]:
+        """Names of the detectors that a stage runs, cheap ones first."""
+        steps = self._stages[stage]
+        return tuple(step.name for step in (*steps.inline, *steps.pooled))
+
+    def start(self, stage: Stage, groups: Sequence[Sequence[Text]]) -> Run:
+        """Run the inline detectors over all groups in one batch, and send the others on their way.
+
+        Args:
+            stage: when the texts are looked at.
+            groups: the texts of one decision each; well-formed Unicode.
+        """
+        return Run(self._stages[stage], groups, self._workers)
+
+
+class Run:
+    """One pass of a stage's detectors over the texts of one or more decisions."""
+
+    __slots__ = ("_flat", "_jobs", "_plan", "_workers", "verdicts")
+
+    def __init__(self, steps: _Steps, groups: Sequence[Sequence[Text]], workers: Workers) -> None:
+        self._plan = steps.plan
+        self._workers = workers
+        self._jobs: list[_Job] = []
+        planned = len(steps.inline) + len(steps.pooled)
+        self.verdicts = [Verdict(texts, planned) for texts in groups]
+        self._flat = groups[0] if len(groups) == 1 else [text for group in groups for text in group]
+        pooled = steps.inline + steps.pooled
+        left = []
+        for index, verdict in enumerate(self.verdicts):
+            if verdict.texts:
+                left.append(index)
+            else:
+                verdict.runs += [DetectorRun(step.name, step.version, Outcome.SKIPPED) for step in pooled]
+        if not left:
+            return
+        if sum([len(text.content) for text in self._flat]) <= INLINE_LIMIT:
+            pooled = steps.pooled
+            for step in steps.inline:
+                self._inline(step, left)
+            if pooled:
+                left = self._skip_blocked(pooled, left)
+        if left:
+            for step in pooled:
+                self._submit(step, left)
+
+    @property
+    def pending(self) -> bool:
+        """Whether detectors still run on the workers."""
+        return bool(self._jobs)
+
+    def wait(self) -> list[Verdict]:
+        """Block until every detector has answered or its deadline has passed."""
+        for job in self._jobs:  # a batch that fails appends one job for each of its groups
+            concurrent.futures.wait((job.task.future,), timeout=_left(job))
+            self._collect(job)
+        self._jobs.clear()
+        return self.verdicts
+
+    async def wait_async(self) -> list[Verdict]:
+        """`wait` for an event loop; when the caller is cancelled, nothing is waited for any more."""
+        try:
+            for job in self._jobs:
+                if not job.task.future.done():
+                    await asyncio.wait((asyncio.wrap_future(job.task.future),), timeout=_left(job))
+                self._collect(job)
+        except BaseException:
+            self.cancel()
+            raise
+        self._jobs.clear()
+        return self.verdicts
+
+    def cancel(self) -> None:
+        """Stop waiting: tasks that have not begun are dropped, and the breakers learn nothing."""
+        for job in self._jobs:
+            job.step.breaker.release()
+            self._workers.abandon(job.task)
+        self._jobs.clear()
+
+    def _skip_blocked(self, steps: tuple[Step, ...], groups: list[int]) -> list[int]:
+        left = []
+        for index in groups:
+            verdict = self.verdicts[index]
+            if verdict.action is Action.BLOCK:
+                verdict.runs += [DetectorRun(step.name, step.version, Outcome.SKIPPED) for step in steps]
+            else:
+                left.append(index)
+        return left
+
+    def _inline(self, step: Step, groups: list[int]) -> None:
+        if not step.breaker.allow():
+            self._failed(step, groups, Outcome.OPEN)
+            return
+        texts = self._texts(groups)
+        started = time.perf_counter()
+        try:
+            self._accept(step, groups, texts, step.detect(texts), started)
+        except Exception as error:  # noqa: BLE001 - whatever a detector does, the policy decides what follows
+            if len(groups) > 1:
+                for index in groups:
+                    self._inline(step, [index])
+            else:
+                self._broken(step, groups, started, error)
+        else:
+            step.breaker.success()
+
+    def _submit(self, step: Step, groups: list[int], started: float | None = None) -> None:
+        if not step.breaker.allow():
+            self._failed(step, groups, Outcome.OPEN)
+            return
+        texts = self._texts(groups)
+        started = started or time.perf_counter()
+        try:
+            task = self._workers.submit(lambda: step.detect(texts))
+        except LlmGuardError as error:
+            self._broken(step, groups, started, error)
+        else:
+            self._jobs.append(_Job(step, groups, task, started))
+
+    def _collect(self, job: _Job) -> None:
+        step, groups, task, started = job
+        if not task.future.done():
+            self._workers.abandon(task)
+            step.breaker.failure()
+            self._failed(step, groups, Outcome.TIMEOUT, started, time.perf_counter() - started)
+            return
+        try:
+            found = task.future.result()
+            self._accept(step, groups, self._texts(groups), found, started)
+        except Exception as error:  # noqa: BLE001 - whatever a detector does, the policy decides what follows
+            if len(groups) > 1:
+                for index in groups:
+                    self._submit(step, [index], started)
+            else:
+                self._broken(step, groups, started, error)
+        else:
+            step.breaker.success()
+
+    def _texts(self, groups: list[int]) -> Sequence[Text]:
+        if len(groups) == len(self.verdicts):
+            return self._flat
+        return [text for index in groups for text in self.verdicts[index].texts]
+
+    def _accept(self, step: Step, groups: list[int], texts: Sequence[Text], found: object, started: float) -> None:
+        seconds = time.perf_counter() - started
+        hits = _validated(step, texts, found)
+        if not hits:
+            run = DetectorRun(step.name, step.version, Outcome.PASS, started, seconds)
+            for index in groups:
+                self.verdicts[index].runs.append(run)
+            return
+        position = 0
+        for index in groups:
+            verdict = self.verdicts[index]
+            outcome = Outcome.PASS
+            for local, text in enumerate(verdict.texts):
+                for finding in hits.get(position + local, ()):
+                    outcome = Outcome.HIT
+                    self._judge(step, verdict, local, text, finding)
+            position += len(verdict.texts)
+            verdict.runs.append(DetectorRun(step.name, step.version, outcome, started, seconds))
+
+    def _judge(self, step: Step, verdict: Verdict, local: int, text: Text, found: Finding) -> None:
+        action, rule = self._plan.judge(step.name, found.category, found.score, text.role)
+        verdict.findings.append(
+            Finding(found.category, float(found.score), found.span, step.name, found.reasons, local, action)
+        )
+        verdict.rules.append(rule)
+        if action.severity > verdict.action.severity:
+            verdict.action = action
+
+    def _broken(self, step: Step, groups: list[int], started: float, error: Exception) -> None:
+        step.breaker.failure()
+        kind = type(error)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        self._failed(step, groups, Outcome.ERROR, started, time.perf_counter() - started, name)
+
+    def _failed(
+        self,
+        step: Step,
+        groups: list[int],
+        outcome: Outcome,
+        started: float = 0.0,
+        seconds: float = 0.0,
+        error: str = "",
+    ) -> None:
+        action, mode = self._plan.failure(step.name)
+        run = DetectorRun(step.name, step.version, outcome, started, seconds, error, mode)
+        for index in groups:
+            verdict = self.verdicts[index]
+            verdict.runs.append(run)
+            verdict.failed += 1
+            if action.severity > verdict.action.severity:
+                verdict.action = action
+
+
+def _left(job: _Job) -> float:
+    return max(0.0, job.started + job.step.deadline_s - time.perf_counter())
+
+
+def _validated(step: Step, texts: Sequence[Text], found: object) -> dict[int, list[Finding]]:
+    """The findings by index of the text, after a check of everything that a detector could get wrong."""
+    if not isinstance(found, Sequence) or len(found) != len(texts):
+        what = f"{len(found)} lists" if isinstance(found, Sequence) else type(found).__name__
+        raise DetectorError(step.name, f"gave {what} for {len(texts)} texts")
+    if not any(found):
+        return {}
+    hits = {}
+    for index, findings in enumerate(found):
+        if not findings:
+            continue
+        end = len(texts[index].content)
+        for finding in findings:
+            if not isinstance(finding, Finding):
+                raise DetectorError(step.name, f"gave a {type(finding).__name__} for a Finding")
+            if not 0.0 <= finding.score <= 1.0:
+                raise DetectorError(step.name, f"score {finding.score} is not in [0, 1]")
+            if finding.category not in step.categories:
+                raise DetectorError(step.name, "gave a category that it did not declare")
+            if finding.span is not None and not 0 <= finding.span[0] <= finding.span[1] <= end:
+                raise DetectorError(step.name, f"span {finding.span} is not inside a text of {end} code points")
+        hits[index] = list(findings)
+    return hits

@@ -1,0 +1,309 @@
+"""What a guard says to OpenTelemetry: a span, metrics and events of every check, never its content.
+
+Telemetry never breaks a call: whatever goes wrong here is swallowed, logged once a component by the
+name of its exception's type, and counted in ``llmguard.telemetry.errors``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from opentelemetry import metrics, trace
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
+
+from llmguard import content, events, semconv, spans
+from llmguard.content import Capture
+from llmguard.event_log import EventLog
+from llmguard.instruments import Instruments, shared
+from llmguard.semconv import POLICY_ID, POLICY_VERSION, STAGE, STREAMING
+from llmguard.spans import Prompt
+from llmguard.telemetry_settings import TelemetrySettings
+from llmguard.types import Decision, DetectorRun, Outcome, PolicyRef, Role, Stage
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
+    from opentelemetry.util.types import AnyValue
+
+__all__ = ["Prompt", "Telemetry", "TelemetrySettings"]
+
+_log = logging.getLogger(__name__)
+_SPAN_NAMES = {stage: semconv.guard_span(stage) for stage in Stage}
+
+try:
+    _VERSION = version("llmguard")
+except PackageNotFoundError:  # pragma: no cover - a source tree that is not installed
+    _VERSION = ""
+
+
+class Telemetry:
+    """The telemetry of one guard: `begin` a check, then `end` or `abandon` it. Thread-safe; nothing raises.
+
+    Args:
+        settings: what to emit; the defaults without it.
+        tracer_provider: where spans go; the global one without it, also when that is set up later.
+        meter_provider: likewise for metrics.
+        logger_provider: likewise for events.
+    """
+
+    def __init__(
+        self,
+        settings: TelemetrySettings | None = None,
+        *,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
+    ) -> None:
+        self.settings = settings or TelemetrySettings()
+        self._convention = semconv.CONVENTIONS[self.settings.semconv]
+        self._capture = content.capture(self.settings.content) if self.settings.enabled else Capture.NOTHING
+        self._captures = Capture.SPAN in self._capture or self.settings.content_hash_key is not None
+        self._tells_all = Capture.EVENT in self._capture or self.settings.semconv_guardrail != "off"
+        self._lock = Lock()
+        self._errors: Counter[str] = Counter()
+        self._meter_provider = meter_provider
+        self._instruments: Instruments | None = None
+        self._measures = True
+        self._event_log = EventLog(logger_provider, _VERSION, self._convention.schema_url)
+        self._tracer: trace.Tracer = trace.NoOpTracer()
+        try:
+            scope = (semconv.SCOPE, _VERSION, tracer_provider, self._convention.schema_url or None)
+            self._tracer = trace.get_tracer(*scope)
+        except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
+            self._failed("spans", error)
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        """How often each component failed: ``spans``, ``metrics``, ``events``."""
+        with self._lock:
+            return dict(self._errors)
+
+    def begin(
+        self, stage: Stage, policy: PolicyRef, *, streaming: bool = False, conversation: str | None = None
+    ) -> Span:
+        """Start the span of a check, a child of the current span; it is never made current itself.
+
+        Args:
+            stage: of the check.
+            policy: that decides.
+            streaming: whether the text comes in chunks.
+            conversation: the conversation's id.
+        """
+        if not self.settings.enabled:
+            return INVALID_SPAN
+        attributes: dict[str, AnyValue] = {
+            STAGE: stage.value,
+            POLICY_ID: policy.name,
+            POLICY_VERSION: policy.version,
+            STREAMING: streaming,
+        }
+        if conversation is not None:
+            attributes[semconv.CONVERSATION] = conversation
+        if self.settings.openinference:
+            attributes[semconv.OPENINFERENCE_KIND] = semconv.OPENINFERENCE_GUARDRAIL
+        try:
+            return self._tracer.start_span(_SPAN_NAMES[stage], None, SpanKind.INTERNAL, attributes)
+        except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
+            self._failed("spans", error)
+            return INVALID_SPAN
+
+    def end(
+        self,
+        span: Span,
+        decision: Decision,
+        *,
+        thresholds: Mapping[str, float],
+        roles: tuple[Role, ...] = (),
+        model: str | None = None,
+        prompt: Prompt | None = None,
+    ) -> None:
+        """End the span of a check with what was decided, and tell metrics and events.
+
+        Args:
+            span: what `begin` gave.
+            decision: what was decided.
+            thresholds: by detector, where its rules have one.
+            roles: of the decision's texts, for captured content.
+            model: that the texts go to or come from.
+            prompt: the template that the texts were made with.
+        """
+        if not self.settings.enabled:
+            return
+        ran, failed = spans.sort_runs(decision.runs)
+        told: Sequence[events.Event] = ()
+        if decision.findings or failed:
+            told = self._findings_and_failures(decision, failed, thresholds)
+        try:
+            if span.is_recording():
+                try:
+                    attributes = spans.guard_attributes(decision, ran, failed)
+                    if self._captures or model or prompt:
+                        attributes |= self._further_attributes(decision, roles, model, prompt)
+                    span.set_attributes(attributes)
+                    if self.settings.span_events:
+                        for event in told:
+                            span.add_event(event.name, event.attributes)
+                finally:
+                    span.end()
+                if self.settings.detect_spans:
+                    self._detect(span, decision, thresholds)
+        except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
+            self._failed("spans", error)
+        try:
+            if instruments := self._instruments or self._find_instruments():
+                instruments.record(decision, span, model or "", prompt.version if prompt else "")
+        except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
+            self._failed("metrics", error)
+        if decision.findings or failed or self._tells_all:
+            self._tell(span, decision, told, roles, model)
+
+    def abandon(self, span: Span, error: BaseException | None) -> None:
+        """End the span of a check that was given up or raised.
+
+        Args:
+            span: what `begin` gave.
+            error: what was raised; None when the caller went away.
+        """
+        try:
+            if span.is_recording():
+                try:
+                    span.set_attribute(semconv.ERROR_TYPE, semconv.ABANDONED if error is None else _qualified(error))
+                    if error is not None:
+                        span.set_status(StatusCode.ERROR)
+                finally:
+                    span.end()
+        except Exception as ours:  # noqa: BLE001 - telemetry never breaks a call
+            self._failed("spans", ours)
+
+    def reload(self, policy: PolicyRef, error: Exception | None) -> None:
+        """Tell that a policy file was read again.
+
+        Args:
+            policy: the one in force now.
+            error: why the new file was refused; None when it was taken.
+        """
+        if not self.settings.enabled:
+            return
+        outcome = "ok" if error is None else "error"
+        try:
+            if instruments := self._instruments or self._find_instruments():
+                instruments.reloaded(outcome, policy.name)
+        except Exception as ours:  # noqa: BLE001 - telemetry never breaks a call
+            self._failed("metrics", ours)
+        attributes: dict[str, AnyValue] = {
+            semconv.RELOAD_OUTCOME: outcome,
+            semconv.POLICY_ID: policy.name,
+            semconv.POLICY_VERSION: policy.version,
+        }
+        if error is not None:
+            attributes[semconv.ERROR_TYPE] = _qualified(error)
+        try:
+            if self._event_log.ready():
+                severity = "INFO" if error is None else "WARN"
+                self._event_log.emit([events.Event(semconv.EVENT_RELOAD, severity, attributes)], None)
+        except Exception as ours:  # noqa: BLE001 - telemetry never breaks a call
+            self._failed("events", ours)
+
+    def _further_attributes(
+        self, decision: Decision, roles: tuple[Role, ...], model: str | None, prompt: Prompt | None
+    ) -> dict[str, AnyValue]:
+        """Model, prompt, and the cleared texts and their hash where they are asked for."""
+        said: dict[str, AnyValue] = {}
+        if model:
+            said[semconv.REQUEST_MODEL] = model
+        if prompt is not None:
+            said |= spans.prompt_attributes(prompt, self._convention)
+        texts = content.cleared(decision) if self._captures else ()
+        if texts and Capture.SPAN in self._capture:
+            made = content.messages(decision.stage, texts, roles, self._convention)
+            said[content.messages_key(decision.stage)] = json.dumps(made, ensure_ascii=False, separators=(",", ":"))
+        if texts and self.settings.content_hash_key is not None:
+            said[semconv.CONTENT_HASH] = content.content_hash(texts, self.settings.content_hash_key)
+        return said
+
+    def _detect(self, span: Span, decision: Decision, thresholds: Mapping[str, float]) -> None:
+        """A span for each detector that ran, at the time it ran."""
+        context = trace.set_span_in_context(span)
+        scores = events.highest_scores(decision)
+        epoch = time.time_ns() - time.perf_counter_ns()
+        for run in decision.runs:
+            if run.outcome is Outcome.SKIPPED or run.outcome is Outcome.OPEN:
+                continue
+            attributes = spans.detect_attributes(decision, run, thresholds, scores)
+            start = epoch + int(run.started * 1e9)
+            name = semconv.detect_span(run.detector)
+            child = self._tracer.start_span(name, context, SpanKind.INTERNAL, attributes, start_time=start)
+            if semconv.ERROR_TYPE in attributes:
+                child.set_status(StatusCode.ERROR)
+            child.end(start + int(run.seconds * 1e9))
+
+    def _findings_and_failures(
+        self, decision: Decision, failed: Sequence[DetectorRun], thresholds: Mapping[str, float]
+    ) -> Sequence[events.Event]:
+        try:
+            if self.settings.span_events or self._event_log.ready():
+                return events.findings_and_failures(decision, failed, thresholds)
+        except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
+            self._failed("events", error)
+        return ()
+
+    def _tell(
+        self,
+        span: Span,
+        decision: Decision,
+        told: Sequence[events.Event],
+        roles: tuple[Role, ...],
+        model: str | None,
+    ) -> None:
+        """Emit a decision's events, with the cleared texts where that is asked for."""
+        try:
+            if not self._event_log.ready():
+                return
+            made = [*told, *events.evaluations(decision)]
+            if self.settings.semconv_guardrail != "off":
+                made.append(events.guardrail(decision))
+            texts = content.cleared(decision) if Capture.EVENT in self._capture else ()
+            if texts:
+                messages = content.messages(decision.stage, texts, roles, self._convention)
+                made.append(events.details(decision.stage, content.messages_key(decision.stage), messages, model))
+            self._event_log.emit(made, span)
+        except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
+            self._failed("events", error)
+
+    def _find_instruments(self) -> Instruments | None:
+        """The instruments, once there is a provider that measures."""
+        if not self._measures:
+            return None
+        provider = self._meter_provider or metrics.get_meter_provider()
+        # The API's own provider measures nothing, until an SDK is set up in its place.
+        if type(provider).__module__.startswith("opentelemetry.metrics"):
+            return None
+        self._measures = False  # stays so when the provider raises
+        found = shared(provider, _VERSION, self._convention.schema_url)
+        self._measures = found is not None
+        with self._lock:
+            if found is not None and self._instruments is None:
+                self._instruments = found
+                for component, times in self._errors.items():
+                    found.failed(component, times)
+        return found
+
+    def _failed(self, component: str, error: Exception) -> None:
+        with self._lock:
+            self._errors[component] += 1
+            first = self._errors[component] == 1
+            if self._instruments is not None:
+                self._instruments.failed(component)
+        if first:
+            _log.warning("telemetry of %s failed with %s; from now on it is only counted", component, _qualified(error))
+
+
+def _qualified(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
