@@ -125,33 +125,35 @@ class Check:
 
     def preview(self) -> tuple[str, ...]:
         """The first group's texts, cleared by what is known so far; the empty string for each when blocked."""
-        verdict = self._merged(0)
-        return self._cleared(self._groups[0], verdict, self._enforced(self._groups[0]))
+        group = self._groups[0]
+        originals = tuple([text.content for text in group])
+        return self._cleared(group, originals, self._merged(0), self._enforced(group))
 
     def finish(self) -> list[Decision]:
         """The decisions, one a group, in order; each is told to telemetry once."""
-        decisions = []
+        setting, stage, decisions = self._setting, self._stage, []
         for index, group in enumerate(self._groups):
             verdict = self._merged(index)
             enforced = self._enforced(group)
-            texts = self._cleared(group, verdict, enforced)
+            originals = tuple([text.content for text in group])
+            texts = self._cleared(group, originals, verdict, enforced)
             decision = Decision(
                 verdict.action,
                 texts,
                 tuple(verdict.findings),
-                self._stage,
-                self._setting.ref,
+                stage,
+                setting.ref,
                 enforced,
                 (verdict.coverage,) * len(group),
                 tuple(verdict.runs),
                 time.perf_counter() - self._started,
-                any(text.content is not new and text.content != new for text, new in zip(group, texts, strict=True)),
+                texts != originals,
             )
             decisions.append(decision)
             self._telemetry.end(
                 self._spans[index],
                 decision,
-                thresholds=self._setting.thresholds[self._stage],
+                thresholds=setting.thresholds[stage],
                 roles=tuple([text.role for text in group]),
                 prompt=self._prompt,
             )
@@ -218,21 +220,23 @@ class Check:
                 merged.rules.append(rule)
         return merged
 
-    def _cleared(self, group: Sequence[Text], verdict: Verdict, enforced: bool) -> tuple[str, ...]:
+    def _cleared(
+        self, group: Sequence[Text], originals: tuple[str, ...], verdict: Verdict, enforced: bool
+    ) -> tuple[str, ...]:
         if not enforced:
-            return tuple([text.content for text in group])
+            return originals
         if verdict.action is Action.BLOCK:
             return ("",) * len(group)
         conversation = self._conversation
-        if conversation is None:
-            if verdict.action is not Action.REDACT:
-                return tuple([text.content for text in group])
-            scope = secrets.token_hex(16)
-            try:
-                return self._redacted(group, verdict, scope)
-            finally:
-                self._vault.forget(scope)
-        return self._redacted(group, verdict, conversation.name)
+        if conversation is not None:
+            return self._redacted(group, verdict, conversation.name)
+        if verdict.action is not Action.REDACT:
+            return originals
+        scope = secrets.token_hex(16)
+        try:
+            return self._redacted(group, verdict, scope)
+        finally:
+            self._vault.forget(scope)
 
     def _redacted(self, group: Sequence[Text], verdict: Verdict, scope: str) -> tuple[str, ...]:
         chosen: list[dict[Finding, Redaction]] = [{} for _ in group]
@@ -256,9 +260,10 @@ class Check:
 
 def _well_formed(texts: Sequence[Text]) -> Sequence[Text]:
     """The same texts with each lone surrogate replaced by U+FFFD, one for one, so that spans stay."""
-    if all([text.content.isascii() for text in texts]):
-        return texts
-    return [_without_surrogates(text) for text in texts]
+    for text in texts:
+        if not text.content.isascii():
+            return [_without_surrogates(text) for text in texts]
+    return texts
 
 
 def _without_surrogates(text: Text) -> Text:

@@ -46,6 +46,7 @@ class MissingExtraError(ConfigurationError, ImportError):
     """Raised when a feature needs a package that is not installed.
 
     Attributes:
+        feature: what needs it.
         package: the import name that is missing.
         extra: the extra of llmguard that brings it.
     """
@@ -54,8 +55,12 @@ class MissingExtraError(ConfigurationError, ImportError):
         super().__init__(
             f"{feature} needs the package {package!r}, which is not installed: pip install 'llmguard[{extra}]'"
         )
+        self.feature = feature
         self.package = package
         self.extra = extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        return type(self), (self.feature, self.package, self.extra)
 
 
 class DetectorError(LlmGuardError):
@@ -63,11 +68,16 @@ class DetectorError(LlmGuardError):
 
     Attributes:
         detector: its name.
+        problem: what is wrong with the answer.
     """
 
     def __init__(self, detector: str, problem: str) -> None:
         super().__init__(f"detector {detector!r}: {problem}")
         self.detector = detector
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type[DetectorError], tuple[str, str]]:
+        return type(self), (self.detector, self.problem)
 
 
 class VaultError(LlmGuardError):
@@ -91,6 +101,9 @@ class Blocked(LlmGuardError):  # noqa: N818 - reads as what happened: `except Bl
             f"version {decision.policy.version!r}: {', '.join(why) or 'no reason given'}"
         )
         self.decision = decision
+
+    def __reduce__(self) -> tuple[type[Blocked], tuple[Decision]]:
+        return type(self), (self.decision,)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

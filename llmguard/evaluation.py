@@ -261,6 +261,7 @@ def evaluate(
             progress(done, len(examples) + len(timed))
 
     size = 1 if kind is Kind.GROUNDEDNESS else batch_size
+    _united(detectors, examples[:size], role, categories, aliases)  # what a detector builds at first use is not timed
     found: list[list[Finding]] = []
     seconds = 0.0
     for first in range(0, len(examples), size):

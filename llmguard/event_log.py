@@ -43,8 +43,11 @@ class EventLog:
             # The API's own provider takes nothing, until an SDK is set up in its place.
             if type(provider).__module__.startswith("opentelemetry._logs"):
                 return False
-            self._off = True  # stays so when the provider raises
-            logger = provider.get_logger(*self._scope)
+            try:
+                logger = provider.get_logger(*self._scope)
+            except Exception:
+                self._off = True
+                raise
             self._off = isinstance(logger, _logs.NoOpLogger)
             self._logger = None if self._off else logger
         return self._logger is not None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmguard import semconv
-from llmguard.types import Action, Decision, DetectorRun, Finding, Stage
+from llmguard.types import Action, Decision, DetectorRun, Finding, PolicyRef, Stage
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AnyValue
@@ -110,14 +110,14 @@ def evaluations(decision: Decision) -> list[Event]:
             "INFO",
             {semconv.EVALUATION_NAME: name, semconv.EVALUATION_SCORE: score, semconv.EVALUATION_LABEL: "hit"},
         )
-        for name, score in highest_scores(decision).items()
+        for name, score in highest_scores(decision.findings).items()
     ]
 
 
-def highest_scores(decision: Decision) -> dict[str, float]:
+def highest_scores(findings: Sequence[Finding]) -> dict[str, float]:
     """The highest score of each detector that found anything."""
     highest: dict[str, float] = {}
-    for finding in decision.findings:
+    for finding in findings:
         if finding.score >= highest.get(finding.detector, 0.0):
             highest[finding.detector] = finding.score
     return highest
@@ -156,3 +156,27 @@ def details(stage: Stage, key: str, messages: Sequence[Mapping[str, AnyValue]], 
     if model:
         attributes[semconv.REQUEST_MODEL] = model
     return Event(semconv.EVENT_CONTENT, "DEBUG", attributes)
+
+
+def reload(policy: PolicyRef, outcome: str, error: BaseException | None) -> Event:
+    """The event of a policy file that was read again.
+
+    Args:
+        policy: the one in force now.
+        outcome: ``ok`` or ``error``.
+        error: why the new file was refused.
+    """
+    attributes: dict[str, AnyValue] = {
+        semconv.RELOAD_OUTCOME: outcome,
+        semconv.POLICY_ID: policy.name,
+        semconv.POLICY_VERSION: policy.version,
+    }
+    if error is not None:
+        attributes[semconv.ERROR_TYPE] = qualified(error)
+    return Event(semconv.EVENT_RELOAD, "INFO" if error is None else "WARN", attributes)
+
+
+def qualified(error: BaseException) -> str:
+    """Value of ``error.type`` for an exception; a builtin one goes by its bare name."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

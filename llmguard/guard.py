@@ -302,7 +302,7 @@ class Guard:
             raise ConfigurationError("watch=True needs a policy from a file: give its path")
         from llmguard.policy_watch import watch
 
-        return watch(policy, on_change=self._follow, on_error=self._refuse)
+        return watch(policy, on_change=self._follow, on_error=self._refuse, current=self.policy)
 
     def _follow(self, policy: Policy) -> None:
         try:

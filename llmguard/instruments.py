@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, NoOpMeter, Observation
-from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
+from opentelemetry.trace import Span, set_span_in_context
 
 from llmguard import semconv
 from llmguard.events import highest_scores
+from llmguard.later import Later
 from llmguard.tally import Bounded, Tally
-from llmguard.types import Action, Outcome
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-    from llmguard.types import Decision
+    from llmguard.types import Decision, DetectorRun, Finding
 
-# Runs and checks that found nothing get an exemplar from here on: the boundary of the second bucket.
-EXEMPLAR_SECONDS = 0.0001
-_UNLINKED = set_span_in_context(INVALID_SPAN)
 _MAX_NAMES = 100
 _MAX_CATEGORIES = 1000
+
+
+class _Measured(NamedTuple):
+    """What metrics want to know of a decision; no content."""
+
+    stage: str
+    action: str
+    enforced: bool
+    policy: str
+    seconds: float
+    runs: tuple[DetectorRun, ...]
+    findings: tuple[Finding, ...]
+    span: Span
+    model: str
+    prompt_version: str
+    failed: Callable[[str, Exception], None]
 
 
 class Instruments:
     """The instruments of one meter, shared by all guards that report to it.
 
-    A record costs several microseconds, so only durations and scores are recorded, in the span's
-    context; counters are sums of ours that are read when metrics are collected.
+    A record costs the SDK several microseconds, and a check makes one for each detector. So they are made a
+    moment later by a thread of their own, and in any case before metrics are collected; counters are sums of
+    ours that are read then.
 
     Args:
         meter: that makes the instruments.
@@ -42,10 +56,12 @@ class Instruments:
         self._guard_duration = _histogram(meter, semconv.GUARD_DURATION)
         self._detector_duration = _histogram(meter, semconv.DETECTOR_DURATION)
         self._detector_score = _histogram(meter, semconv.DETECTOR_SCORE)
-        self._decisions = _tally(meter, semconv.DECISIONS)
-        self._findings = _tally(meter, semconv.FINDINGS)
-        self._reloads = _tally(meter, semconv.RELOADS)
-        self._errors = _tally(meter, semconv.ERRORS)
+        self._later = Later(self._measure)
+        # The first callback of a collection brings the histograms up to date too: the SDK reads those after it.
+        self._decisions = _tally(meter, semconv.DECISIONS, self._later.flush)
+        self._findings = _tally(meter, semconv.FINDINGS, self._later.flush)
+        self._reloads = _tally(meter, semconv.RELOADS, self._later.flush)
+        self._errors = _tally(meter, semconv.ERRORS, self._later.flush)
         self._policies = Bounded(_MAX_NAMES)
         self._models = Bounded(_MAX_NAMES)
         self._prompt_versions = Bounded(_MAX_NAMES)
@@ -53,39 +69,60 @@ class Instruments:
         self._guard_labels: dict[tuple[str, str, str], dict[str, str]] = {}
         self._run_labels: dict[tuple[str, str, str], dict[str, str]] = {}
 
-    def record(self, decision: Decision, span: Span, model: str, prompt_version: str) -> None:
-        """Tell one decision.
-
-        What is worth a look is recorded in the span's context, so that an exemplar leads to the trace; an
-        exemplar costs a quarter of a record, and nobody looks at the fast ones among the clean.
+    def record(
+        self,
+        decision: Decision,
+        span: Span,
+        model: str,
+        prompt_version: str,
+        failed: Callable[[str, Exception], None],
+    ) -> None:
+        """Tell one decision, in the context of its span, so that an exemplar leads to the trace.
 
         Args:
-            decision: that was made.
+            decision: that was made; its texts are not kept.
             span: of the check.
             model: that the texts go to or come from, or "".
             prompt_version: of the caller's prompt template, or "".
+            failed: told ``metrics`` and the error when the SDK raises.
         """
-        stage = decision.stage.value
-        action = decision.action.value
-        policy = self._policies(decision.policy.name)
-        if model or prompt_version:
-            model, prompt_version = self._models(model), self._prompt_versions(prompt_version)
-        self._decisions.add((stage, action, decision.enforced, policy, model, prompt_version))
-        linked = set_span_in_context(span)
+        self._later.add(
+            _Measured(
+                decision.stage.value,
+                decision.action.value,
+                decision.enforced,
+                decision.policy.name,
+                decision.seconds,
+                decision.runs,
+                decision.findings,
+                span,
+                model,
+                prompt_version,
+                failed,
+            )
+        )
+
+    def _measure(self, seen: _Measured) -> None:
+        try:
+            self._record(seen)
+        except Exception as error:  # noqa: BLE001 - telemetry never breaks a call, nor the thread behind it
+            seen.failed("metrics", error)
+
+    def _record(self, seen: _Measured) -> None:
+        stage, action, policy = seen.stage, seen.action, self._policies(seen.policy)
+        model, prompt_version = self._models(seen.model), self._prompt_versions(seen.prompt_version)
+        self._decisions.add((stage, action, seen.enforced, policy, model, prompt_version))
+        context = set_span_in_context(seen.span)
         key = (stage, policy, action)
         labels = self._guard_labels.get(key) or self._remember(self._guard_labels, semconv.GUARD_DURATION, key)
-        fast = decision.seconds < EXEMPLAR_SECONDS and decision.action is Action.ALLOW
-        self._guard_duration.record(decision.seconds, labels, _UNLINKED if fast else linked)
+        self._guard_duration.record(seen.seconds, labels, context)
         known = self._run_labels
-        record = self._detector_duration.record
-        for run in decision.runs:
-            outcome = run.outcome
-            key = (run.detector, stage, outcome.value)
+        for run in seen.runs:
+            key = (run.detector, stage, run.outcome.value)
             labels = known.get(key) or self._remember(known, semconv.DETECTOR_DURATION, key)
-            fast = run.seconds < EXEMPLAR_SECONDS and (outcome is Outcome.PASS or outcome is Outcome.SKIPPED)
-            record(run.seconds, labels, _UNLINKED if fast else linked)
-        if decision.findings:
-            self._record_findings(decision, linked, stage)
+            self._detector_duration.record(run.seconds, labels, context)
+        if seen.findings:
+            self._record_findings(seen.findings, context, stage)
 
     def reloaded(self, outcome: str, policy: str) -> None:
         """Counts one hot reload, ``ok`` or ``error``."""
@@ -95,11 +132,11 @@ class Instruments:
         """Counts errors of our own telemetry."""
         self._errors.add((component,), times)
 
-    def _record_findings(self, decision: Decision, context: Context, stage: str) -> None:
-        counts = Counter((finding.detector, finding.category, finding.action.value) for finding in decision.findings)
+    def _record_findings(self, findings: Sequence[Finding], context: Context, stage: str) -> None:
+        counts = Counter((finding.detector, finding.category, finding.action.value) for finding in findings)
         for (detector, category, action), count in counts.items():
             self._findings.add((detector, self._categories(category), stage, action), count)
-        for detector, score in highest_scores(decision).items():
+        for detector, score in highest_scores(findings).items():
             self._detector_score.record(score, {semconv.DETECTOR: detector, semconv.STAGE: stage}, context)
 
     @staticmethod
@@ -136,10 +173,11 @@ def _histogram(meter: Meter, row: semconv.MetricRow) -> Histogram:
     return meter.create_histogram(row.name, row.unit, row.description, explicit_bucket_boundaries_advisory=row.buckets)
 
 
-def _tally(meter: Meter, row: semconv.MetricRow) -> Tally:
+def _tally(meter: Meter, row: semconv.MetricRow, before: Callable[[], None]) -> Tally:
     tally = Tally()
 
     def observe(_: CallbackOptions) -> Iterable[Observation]:
+        before()
         return [
             Observation(total, {key: label for key, label in zip(row.attributes, labels, strict=True) if label != ""})
             for labels, total in tally.sums()

@@ -49,18 +49,20 @@ class Policy(Strict):
         ConfigurationError: something is wrong; names the file, the line, the key and the nearest right word.
     """
 
-    name: Word = Field("policy", description="What telemetry and errors call it.")
-    version: str = Field("", description="Changes with the policy; a date does well.")
-    extends: Words = Field((), description="A preset or a path, or a list of them; empty once they are merged in.")
-    mode: Mode = Field("enforce", description="enforce, shadow (decide, change nothing), or {canary: share}.")
-    device: Device = Field("auto", description="auto, cpu, cuda, cuda:0, tensorrt, or grpc://host:port.")
-    on_block: OnBlockOrWord = Field("raise", description="raise, {reply: text}, {retry: times}, or fallback.")
-    overlap: Switch = Field(False, description="Start the call while its input is still being checked.")
-    deadline_ms: Milliseconds = Field(2000.0, description="For each detector whose rules say none.")
-    breaker: BreakerSettings = Field(BreakerSettings(), description="When a failing detector is given a rest.")
-    cache: CacheSettings = Field(CacheSettings(), description="What is remembered of a conversation.")
-    detectors: dict[str, dict[str, Any]] = Field({}, description="Options of detectors by name.")
-    rules: tuple[Rule, ...] = Field((), description="The first one that matches a finding decides it.")
+    name: Word = Field(default="policy", description="What telemetry and errors call it.")
+    version: str = Field(default="", description="Changes with the policy; a date does well.")
+    extends: Words = Field(
+        default=(), description="A preset or a path, or a list of them; empty once they are merged in."
+    )
+    mode: Mode = Field(default="enforce", description="enforce, shadow (decide, change nothing), or {canary: share}.")
+    device: Device = Field(default="auto", description="auto, cpu, cuda, cuda:0, tensorrt, or grpc://host:port.")
+    on_block: OnBlockOrWord = Field(default="raise", description="raise, {reply: text}, {retry: times}, or fallback.")
+    overlap: Switch = Field(default=False, description="Start the call while its input is still being checked.")
+    deadline_ms: Milliseconds = Field(default=2000.0, description="For each detector whose rules say none.")
+    breaker: BreakerSettings = Field(default=BreakerSettings(), description="When a failing detector is given a rest.")
+    cache: CacheSettings = Field(default=CacheSettings(), description="What is remembered of a conversation.")
+    detectors: dict[str, dict[str, Any]] = Field(default={}, description="Options of detectors by name.")
+    rules: tuple[Rule, ...] = Field(default=(), description="The first one that matches a finding decides it.")
 
     _document: Document = PrivateAttr(default_factory=lambda: Document({}))
 

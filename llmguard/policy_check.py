@@ -61,6 +61,8 @@ def _path(detail: ErrorDetails, data: object) -> KeyPath:
     for part in detail["loc"]:
         if isinstance(data, BaseModel):
             data = dict(data)
+        if isinstance(data, str):
+            break
         try:
             data = data[part]  # type: ignore[index]
         except (KeyError, IndexError, TypeError):
@@ -121,18 +123,17 @@ def deciders(
     lowest: dict[tuple[str, str, str, str], tuple[float, int]] = {}
     decided: list[list[int]] = []
     for index, rule in enumerate(rules):
-        categories = rule.categories or (known or {}).get(rule.detector) or (_ANY,)
-        by: set[int] = set()
-        fires = False
-        for at, role, category in product((stage,) if stage else rule.stage, rule.role or Role, categories):
-            cell = (rule.detector, at, role, category)
-            everything = (rule.detector, at, role, _ANY)
-            earlier = min(lowest.get(cell, _NEVER), lowest.get(everything, _NEVER))
-            fires = fires or earlier[0] > rule.threshold
-            by.add(earlier[1])
-            for key in (cell, everything) if rule.categories is None else (cell,):
+        named = rule.categories or (known or {}).get(rule.detector) or (_ANY,)
+        cells = [
+            (rule.detector, at, role, category)
+            for at, role, category in product((stage,) if stage else rule.stage, rule.role or Role, named)
+        ]
+        earlier = [min(lowest.get(cell, _NEVER), lowest.get((*cell[:3], _ANY), _NEVER)) for cell in cells]
+        fires = any(threshold > rule.threshold for threshold, _ in earlier)
+        decided.append([] if fires else sorted({by for _, by in earlier}))
+        for cell in cells:
+            for key in (cell, (*cell[:3], _ANY)) if rule.categories is None else (cell,):
                 lowest[key] = min(lowest.get(key, _NEVER), (rule.threshold, index))
-        decided.append([] if fires else sorted(by))
     return decided
 
 
@@ -151,8 +152,8 @@ def unreachable(policy: Policy, document: Document, known: Mapping[str, frozense
     files: dict[str, list[int]] = {}
     for index in range(len(policy.rules)):
         files.setdefault(document.where(("rules", index)).source, []).append(index)
-    for indices in files.values():
-        decided = deciders([policy.rules[index] for index in indices], known)
+    for source, indices in files.items():
+        decided = deciders([policy.rules[index] for index in indices], None if is_preset(source) else known)
         for index, by in zip(indices, decided, strict=True):
             if by:
                 first = [_rule(document, indices[earlier]) for earlier in by]

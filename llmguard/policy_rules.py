@@ -163,9 +163,9 @@ class Canary(Strict):
 class OnBlock(Strict):
     """What a guarded call does in place of raising ``Blocked``: it tries again, and then it replies."""
 
-    reply: Word | None = Field(None, description="This text is the answer.")
+    reply: Word | None = Field(default=None, description="This text is the answer.")
     retry: Annotated[int, Field(strict=True, ge=1, le=10)] | None = Field(
-        None, description="How many times the model is asked again, with the reasons."
+        default=None, description="How many times the model is asked again, with the reasons."
     )
 
     @model_validator(mode="after")
@@ -178,14 +178,16 @@ class OnBlock(Strict):
 class BreakerSettings(Strict):
     """When a failing detector is given a rest."""
 
-    failures: Annotated[int, Field(strict=True, ge=1)] = Field(5, description="Failures in a row that open it.")
-    reset_s: Positive = Field(30.0, description="Seconds until one probe may pass.")
+    failures: Annotated[int, Field(strict=True, ge=1)] = Field(default=5, description="Failures in a row that open it.")
+    reset_s: Positive = Field(default=30.0, description="Seconds until one probe may pass.")
 
 
 class CacheSettings(Strict):
     """What is remembered of a conversation."""
 
-    entries: Annotated[int, Field(strict=True, ge=0)] = Field(10_000, description="Texts per conversation; 0: none.")
+    entries: Annotated[int, Field(strict=True, ge=0)] = Field(
+        default=10_000, description="Texts per conversation; 0: none."
+    )
 
 
 Mode = Annotated[
@@ -228,19 +230,23 @@ class Rule(Strict):
     """
 
     detector: Word = Field(description="Whose findings.")
-    stage: Stages = Field(tuple(Stage), description="When the text is looked at; all stages by default.")
-    role: Roles | None = Field(None, description="Who the text comes from; anyone by default.")
-    categories: Categories | None = Field(None, description="What was found; anything by default.")
-    threshold: Share = Field(0.5, description="The lowest score that the rule is about.")
+    stage: Stages = Field(default=tuple(Stage), description="When the text is looked at; all stages by default.")
+    role: Roles | None = Field(default=None, description="Who the text comes from; anyone by default.")
+    categories: Categories | None = Field(default=None, description="What was found; anything by default.")
+    threshold: Share = Field(default=0.5, description="The lowest score that the rule is about.")
     action: Action = Field(description="What happens: allow, flag, redact or block.")
     redaction: Annotated[str | dict[str, Any] | None, WithJsonSchema(_REDACTION)] = Field(
-        None, repr=False, description="How: placeholder, mask, hash, encrypt or remove; or {method: ...} with options."
+        default=None,
+        repr=False,
+        description="How: placeholder, mask, hash, encrypt or remove; or {method: ...} with options.",
     )
     on_failure: Literal["open", "closed"] = Field(
         default_factory=_failure, description="Whether it counts as a finding that the detector could not say."
     )
-    deadline_ms: Milliseconds | None = Field(None, description="Milliseconds for the detector at these stages.")
-    stream: Literal["strict", "windowed", "observe"] = Field("strict", description="How long a stream is held back.")
+    deadline_ms: Milliseconds | None = Field(default=None, description="Milliseconds for the detector at these stages.")
+    stream: Literal["strict", "windowed", "observe"] = Field(
+        default="strict", description="How long a stream is held back."
+    )
 
     @field_validator("redaction")
     @classmethod

@@ -25,6 +25,7 @@ MAX_DEPTH = 32
 
 _TAG = "tag:yaml.org,2002:"
 _MARKED_DEPTH = 4  # rules → 0 → categories → 1; below that a message names what is around it
+_NOT_ASCII = re.compile("[^\x00-\x7e]")
 _HALVES = re.compile("[\ud800-\udfff]")
 
 KeyPath = tuple[str | int, ...]
@@ -99,14 +100,14 @@ def from_text(text: str, source: str) -> Document:
 
 
 def _json_as_yaml(text: str) -> str:
-    """JSON may be indented by tabs, YAML may not; valid JSON has raw tabs nowhere else."""
-    if "\t" not in text or not text.lstrip().startswith("{"):
+    """What JSON allows raw and YAML does not, or reads otherwise: tabs between values, characters in strings."""
+    if not text.lstrip().startswith("{"):
         return text
     try:
         json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return text.replace("\t", " ")
+    return _NOT_ASCII.sub(lambda found: f"\\U{ord(found[0]):08x}", text.replace("\t", " "))
 
 
 class _Loader(yaml.SafeLoader):

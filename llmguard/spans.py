@@ -1,12 +1,15 @@
-"""What a decision says on its span: attributes, without content."""
+"""What a decision says on its spans, without content."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
+
 from llmguard import semconv
-from llmguard.events import MAX_FINDINGS, acted_on, failure
+from llmguard.events import MAX_FINDINGS, acted_on, failure, highest_scores
 from llmguard.semconv import ACTION, COVERAGE, DETECTORS_RUN, ENFORCED, MODIFIED
 from llmguard.types import Decision, DetectorRun, Outcome
 
@@ -62,10 +65,33 @@ def prompt_attributes(prompt: Prompt, convention: semconv.Convention) -> dict[st
     return {key: value for key, value in said.items() if key and value}
 
 
-def detect_attributes(
+def emit_detect_spans(tracer: Tracer, guard: Span, decision: Decision, thresholds: Mapping[str, float]) -> None:
+    """One span for each detector that ran, at the time it ran.
+
+    Args:
+        tracer: that makes them.
+        guard: their parent.
+        decision: that the detectors' runs led to.
+        thresholds: by detector, where its rules have one.
+    """
+    context = set_span_in_context(guard)
+    scores = highest_scores(decision.findings)
+    epoch = time.time_ns() - time.perf_counter_ns()
+    for run in decision.runs:
+        if run.outcome is Outcome.SKIPPED or run.outcome is Outcome.OPEN:
+            continue
+        attributes = _detect_attributes(decision, run, thresholds, scores)
+        start = epoch + int(run.started * 1e9)
+        name = semconv.detect_span(run.detector)
+        span = tracer.start_span(name, context, SpanKind.INTERNAL, attributes, start_time=start)
+        if semconv.ERROR_TYPE in attributes:
+            span.set_status(StatusCode.ERROR)
+        span.end(start + int(run.seconds * 1e9))
+
+
+def _detect_attributes(
     decision: Decision, run: DetectorRun, thresholds: Mapping[str, float], scores: Mapping[str, float]
 ) -> dict[str, AnyValue]:
-    """What the opt-in span of one detector says."""
     attributes: dict[str, AnyValue] = {
         semconv.DETECTOR: run.detector,
         semconv.DETECTOR_VERSION: run.version,

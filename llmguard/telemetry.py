@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
 
-from llmguard import content, events, semconv, spans
+from llmguard import __version__, content, events, semconv, spans
 from llmguard.content import Capture
 from llmguard.event_log import EventLog
+from llmguard.events import qualified
 from llmguard.instruments import Instruments, shared
 from llmguard.semconv import POLICY_ID, POLICY_VERSION, STAGE, STREAMING
 from llmguard.spans import Prompt
 from llmguard.telemetry_settings import TelemetrySettings
-from llmguard.types import Decision, DetectorRun, Outcome, PolicyRef, Role, Stage
+from llmguard.types import Decision, DetectorRun, PolicyRef, Role, Stage
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
@@ -36,20 +35,18 @@ __all__ = ["Prompt", "Telemetry", "TelemetrySettings"]
 _log = logging.getLogger(__name__)
 _SPAN_NAMES = {stage: semconv.guard_span(stage) for stage in Stage}
 
-try:
-    _VERSION = version("llmguard")
-except PackageNotFoundError:  # pragma: no cover - a source tree that is not installed
-    _VERSION = ""
-
 
 class Telemetry:
-    """The telemetry of one guard: `begin` a check, then `end` or `abandon` it. Thread-safe; nothing raises.
+    """The telemetry of one guard: `begin` a check, then `end` or `abandon` it. Thread-safe; its methods never raise.
 
     Args:
-        settings: what to emit; the defaults without it.
+        settings: what to emit; what the environment says without it.
         tracer_provider: where spans go; the global one without it, also when that is set up later.
         meter_provider: likewise for metrics.
         logger_provider: likewise for events.
+
+    Raises:
+        ConfigurationError: the environment says something wrong.
     """
 
     def __init__(
@@ -60,7 +57,7 @@ class Telemetry:
         meter_provider: metrics.MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
     ) -> None:
-        self.settings = settings or TelemetrySettings()
+        self.settings = settings or TelemetrySettings.from_env()
         self._convention = semconv.CONVENTIONS[self.settings.semconv]
         self._capture = content.capture(self.settings.content) if self.settings.enabled else Capture.NOTHING
         self._captures = Capture.SPAN in self._capture or self.settings.content_hash_key is not None
@@ -70,11 +67,12 @@ class Telemetry:
         self._meter_provider = meter_provider
         self._instruments: Instruments | None = None
         self._measures = True
-        self._event_log = EventLog(logger_provider, _VERSION, self._convention.schema_url)
+        self._unset: metrics.MeterProvider | None = None
+        self._event_log = EventLog(logger_provider, __version__, self._convention.schema_url)
         self._tracer: trace.Tracer = trace.NoOpTracer()
         try:
-            scope = (semconv.SCOPE, _VERSION, tracer_provider, self._convention.schema_url or None)
-            self._tracer = trace.get_tracer(*scope)
+            schema_url = self._convention.schema_url or None
+            self._tracer = trace.get_tracer(semconv.SCOPE, __version__, tracer_provider, schema_url)
         except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
             self._failed("spans", error)
 
@@ -141,23 +139,14 @@ class Telemetry:
             told = self._findings_and_failures(decision, failed, thresholds)
         try:
             if span.is_recording():
-                try:
-                    attributes = spans.guard_attributes(decision, ran, failed)
-                    if self._captures or model or prompt:
-                        attributes |= self._further_attributes(decision, roles, model, prompt)
-                    span.set_attributes(attributes)
-                    if self.settings.span_events:
-                        for event in told:
-                            span.add_event(event.name, event.attributes)
-                finally:
-                    span.end()
+                self._end_span(span, decision, ran, failed, told, roles, model, prompt)
                 if self.settings.detect_spans:
-                    self._detect(span, decision, thresholds)
+                    spans.emit_detect_spans(self._tracer, span, decision, thresholds)
         except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
             self._failed("spans", error)
         try:
             if instruments := self._instruments or self._find_instruments():
-                instruments.record(decision, span, model or "", prompt.version if prompt else "")
+                instruments.record(decision, span, model or "", prompt.version if prompt else "", self._failed)
         except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
             self._failed("metrics", error)
         if decision.findings or failed or self._tells_all:
@@ -172,12 +161,10 @@ class Telemetry:
         """
         try:
             if span.is_recording():
-                try:
-                    span.set_attribute(semconv.ERROR_TYPE, semconv.ABANDONED if error is None else _qualified(error))
-                    if error is not None:
-                        span.set_status(StatusCode.ERROR)
-                finally:
-                    span.end()
+                span.set_attribute(semconv.ERROR_TYPE, semconv.ABANDONED if error is None else qualified(error))
+                if error is not None:
+                    span.set_status(StatusCode.ERROR)
+                span.end()
         except Exception as ours:  # noqa: BLE001 - telemetry never breaks a call
             self._failed("spans", ours)
 
@@ -196,19 +183,33 @@ class Telemetry:
                 instruments.reloaded(outcome, policy.name)
         except Exception as ours:  # noqa: BLE001 - telemetry never breaks a call
             self._failed("metrics", ours)
-        attributes: dict[str, AnyValue] = {
-            semconv.RELOAD_OUTCOME: outcome,
-            semconv.POLICY_ID: policy.name,
-            semconv.POLICY_VERSION: policy.version,
-        }
-        if error is not None:
-            attributes[semconv.ERROR_TYPE] = _qualified(error)
         try:
             if self._event_log.ready():
-                severity = "INFO" if error is None else "WARN"
-                self._event_log.emit([events.Event(semconv.EVENT_RELOAD, severity, attributes)], None)
+                self._event_log.emit([events.reload(policy, outcome, error)], None)
         except Exception as ours:  # noqa: BLE001 - telemetry never breaks a call
             self._failed("events", ours)
+
+    def _end_span(
+        self,
+        span: Span,
+        decision: Decision,
+        ran: int,
+        failed: Sequence[DetectorRun],
+        told: Sequence[events.Event],
+        roles: tuple[Role, ...],
+        model: str | None,
+        prompt: Prompt | None,
+    ) -> None:
+        try:
+            attributes = spans.guard_attributes(decision, ran, failed)
+            if self._captures or model or prompt:
+                attributes |= self._further_attributes(decision, roles, model, prompt)
+            span.set_attributes(attributes)
+            if self.settings.span_events:
+                for event in told:
+                    span.add_event(event.name, event.attributes)
+        finally:
+            span.end()
 
     def _further_attributes(
         self, decision: Decision, roles: tuple[Role, ...], model: str | None, prompt: Prompt | None
@@ -219,29 +220,13 @@ class Telemetry:
             said[semconv.REQUEST_MODEL] = model
         if prompt is not None:
             said |= spans.prompt_attributes(prompt, self._convention)
-        texts = content.cleared(decision) if self._captures else ()
-        if texts and Capture.SPAN in self._capture:
-            made = content.messages(decision.stage, texts, roles, self._convention)
-            said[content.messages_key(decision.stage)] = json.dumps(made, ensure_ascii=False, separators=(",", ":"))
-        if texts and self.settings.content_hash_key is not None:
-            said[semconv.CONTENT_HASH] = content.content_hash(texts, self.settings.content_hash_key)
+        if texts := content.cleared(decision) if self._captures else ():
+            if Capture.SPAN in self._capture:
+                made = content.messages(decision.stage, texts, roles, self._convention)
+                said[content.messages_key(decision.stage)] = json.dumps(made, ensure_ascii=False, separators=(",", ":"))
+            if self.settings.content_hash_key is not None:
+                said[semconv.CONTENT_HASH] = content.content_hash(texts, self.settings.content_hash_key)
         return said
-
-    def _detect(self, span: Span, decision: Decision, thresholds: Mapping[str, float]) -> None:
-        """A span for each detector that ran, at the time it ran."""
-        context = trace.set_span_in_context(span)
-        scores = events.highest_scores(decision)
-        epoch = time.time_ns() - time.perf_counter_ns()
-        for run in decision.runs:
-            if run.outcome is Outcome.SKIPPED or run.outcome is Outcome.OPEN:
-                continue
-            attributes = spans.detect_attributes(decision, run, thresholds, scores)
-            start = epoch + int(run.started * 1e9)
-            name = semconv.detect_span(run.detector)
-            child = self._tracer.start_span(name, context, SpanKind.INTERNAL, attributes, start_time=start)
-            if semconv.ERROR_TYPE in attributes:
-                child.set_status(StatusCode.ERROR)
-            child.end(start + int(run.seconds * 1e9))
 
     def _findings_and_failures(
         self, decision: Decision, failed: Sequence[DetectorRun], thresholds: Mapping[str, float]
@@ -282,10 +267,16 @@ class Telemetry:
             return None
         provider = self._meter_provider or metrics.get_meter_provider()
         # The API's own provider measures nothing, until an SDK is set up in its place.
-        if type(provider).__module__.startswith("opentelemetry.metrics"):
+        if provider is self._unset:
             return None
-        self._measures = False  # stays so when the provider raises
-        found = shared(provider, _VERSION, self._convention.schema_url)
+        if type(provider).__module__.startswith("opentelemetry.metrics"):
+            self._unset = provider
+            return None
+        try:
+            found = shared(provider, __version__, self._convention.schema_url)
+        except Exception:
+            self._measures = False
+            raise
         self._measures = found is not None
         with self._lock:
             if found is not None and self._instruments is None:
@@ -301,9 +292,4 @@ class Telemetry:
             if self._instruments is not None:
                 self._instruments.failed(component)
         if first:
-            _log.warning("telemetry of %s failed with %s; from now on it is only counted", component, _qualified(error))
-
-
-def _qualified(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+            _log.warning("telemetry of %s failed with %s; from now on only counted", component, qualified(error))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import functools
 import pickle
 import random
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["HOSTILE_TEXTS", "Captured", "FakeDetector", "capture", "check_detector"]
 
 _THREADS = 8
+_Found = list[list[Finding]]
 
 #: Texts that have broken detectors, by what is special about them. None holds a lone surrogate: a
 #: guard replaces those before a detector sees them.
@@ -55,7 +57,7 @@ def check_detector(detector: Detector, *, texts: Iterable[str] = ()) -> None:
     the same from eight threads at once and from a pickled copy.
 
     Args:
-        detector: any detector.
+        detector: any.
         texts: samples of your own, best ones in which it finds something; checked beside ``HOSTILE_TEXTS``.
 
     Raises:
@@ -68,13 +70,13 @@ def check_detector(detector: Detector, *, texts: Iterable[str] = ()) -> None:
     samples = {**HOSTILE_TEXTS, **{f"texts[{index}]": text for index, text in enumerate(texts)}}
     names = list(samples)
     batch = [Text(samples[name]) for name in names]
-    first = _detect(detector, batch)
-    for name, text, findings in zip(names, batch, first, strict=True):
+    alone = [_detect(detector, [text], f"sample {name!r}: ")[0] for name, text in zip(names, batch, strict=True)]
+    for name, text, findings in zip(names, batch, alone, strict=True):
         _check_findings(detector, name, text.content, findings)
-    _ensure(_detect(detector, []) == [], detector, "an empty batch must give an empty list")
-    _same(detector, names, first, _detect(detector, batch), "the second call differs from the first")
-    alone = [_detect(detector, [text])[0] for text in batch]
+    first = _detect(detector, batch)
     _same(detector, names, first, alone, "alone it differs from its findings in a batch")
+    _same(detector, names, first, _detect(detector, batch), "the second call differs from the first")
+    _ensure(_detect(detector, []) == [], detector, "an empty batch must give an empty list")
     backwards = _detect(detector, batch[::-1])[::-1]
     _same(detector, names, first, backwards, "its findings depend on the order of the batch")
     doubled = _detect(detector, batch + batch)
@@ -87,8 +89,11 @@ def check_detector(detector: Detector, *, texts: Iterable[str] = ()) -> None:
     _same(detector, names, first, _detect(copy, batch), "a pickled copy differs")
 
 
-def _detect(detector: Detector, batch: Sequence[Text]) -> list[list[Finding]]:
-    answer = detector.detect(batch)
+def _detect(detector: Detector, batch: Sequence[Text], where: str = "") -> _Found:
+    try:
+        answer = detector.detect(batch)
+    except Exception as error:
+        raise AssertionError(f"detector {detector.name!r}: {where}detect raised {type(error).__name__}") from error
     sized = isinstance(answer, Sequence) and not isinstance(answer, str)
     _ensure(sized, detector, f"detect must return a list of lists, not {type(answer).__name__}")
     _ensure(len(answer) == len(batch), detector, f"{len(answer)} answers for {len(batch)} texts")
@@ -105,8 +110,7 @@ def _check_findings(detector: Detector, name: str, content: str, findings: Seque
         _ensure(category in detector.categories, detector, f"sample {name!r}: {category!r} is not in its categories")
         number = isinstance(score, int | float) and not isinstance(score, bool)
         _ensure(number, detector, f"sample {name!r}: the score of {category} must be a number")
-        sound = math.isfinite(score) and 0.0 <= score <= 1.0
-        _ensure(sound, detector, f"sample {name!r}: the score {score} of {category} is outside [0, 1]")
+        _ensure(0.0 <= score <= 1.0, detector, f"sample {name!r}: the score {score} of {category} is outside [0, 1]")
         if span is not None:
             whole = isinstance(span, tuple) and len(span) == 2 and all(type(edge) is int for edge in span)
             _ensure(whole, detector, f"sample {name!r}: the span of {category} must be a pair of ints")
@@ -116,27 +120,22 @@ def _check_findings(detector: Detector, name: str, content: str, findings: Seque
         _ensure(words, detector, f"sample {name!r}: the reasons of {category} must be a tuple of strings")
 
 
-def _check_threads(detector: Detector, names: list[str], batch: list[Text], first: list[list[Finding]]) -> None:
+def _check_threads(detector: Detector, names: list[str], batch: list[Text], first: _Found) -> None:
     barrier = threading.Barrier(_THREADS)
 
-    def work(number: int) -> list[list[Finding]]:
+    def work(number: int) -> _Found:
         order = list(range(len(batch)))
         random.Random(number).shuffle(order)  # noqa: S311 - not for secrets
         barrier.wait()
-        answers = _detect(detector, [batch[index] for index in order])
-        found: list[list[Finding]] = [[] for _ in batch]
-        for index, findings in zip(order, answers, strict=True):
-            found[index] = findings
-        return found
+        answers = dict(zip(order, _detect(detector, [batch[index] for index in order]), strict=True))
+        return [answers[index] for index in range(len(batch))]
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for found in pool.map(work, range(_THREADS)):
             _same(detector, names, first, found, "with eight threads at once it differs")
 
 
-def _same(
-    detector: Detector, names: list[str], first: list[list[Finding]], second: list[list[Finding]], problem: str
-) -> None:
+def _same(detector: Detector, names: list[str], first: _Found, second: _Found, problem: str) -> None:
     for name, before, after in zip(names, first, second, strict=True):
         _ensure(before == after, detector, f"sample {name!r}: {problem}")
 
@@ -159,8 +158,7 @@ class FakeDetector:
         answer: returned by ``detect`` as it is, whatever the texts.
         hang: whether ``detect`` waits until ``release`` is called.
         inline: whether it may run on the caller's thread.
-        scope: how much of a text it must see.
-        version: its version.
+        scope, version: as every detector has them.
         categories: the closed set; by default those that ``find`` and ``category`` name.
 
     Attributes:
@@ -190,13 +188,10 @@ class FakeDetector:
         self._function = find if callable(find) else None
         self.categories = check_categories([*categories] or {category, *self._needles.values()})
         self._score, self._raises, self._answer = score, raises, answer
-        self._gate = threading.Event()
-        self._lock = threading.Lock()
+        self._lock, self._gate, self.entered = threading.Lock(), threading.Event(), threading.Event()
         if not hang:
             self._gate.set()
-        self.entered = threading.Event()
-        self.calls = 0
-        self.texts: list[str] = []
+        self.calls, self.texts = 0, list[str]()
 
     def release(self) -> None:
         """Let every ``detect`` that hangs go on, and no later one hang."""
@@ -218,21 +213,14 @@ class FakeDetector:
     def _find(self, content: str) -> list[Finding]:
         if self._function is not None:
             return list(self._function(content))
-        found = []
-        for needle, category in self._needles.items():
-            start = content.find(needle)
-            while start >= 0:
-                end = start + len(needle)
-                found.append(Finding(category, self._score, (start, end)))
-                start = content.find(needle, end)
-        return found
+        return [
+            Finding(category, self._score, match.span())
+            for needle, category in self._needles.items()
+            for match in re.finditer(re.escape(needle), content)
+        ]
 
     def __reduce__(self) -> Any:
-        return _fake, (self._options,)
-
-
-def _fake(options: dict[str, Any]) -> FakeDetector:
-    return FakeDetector(**options)
+        return functools.partial(FakeDetector, **self._options), ()
 
 
 @dataclass(slots=True)
@@ -240,9 +228,7 @@ class Captured:
     """The telemetry of one `capture` block, readable inside it and after it.
 
     Attributes:
-        tracer_provider: give it to ``Guard(..., tracer_provider=...)``.
-        meter_provider: likewise.
-        logger_provider: likewise.
+        tracer_provider, meter_provider, logger_provider: give them to ``Guard`` as its arguments of these names.
     """
 
     tracer_provider: TracerProvider
@@ -269,18 +255,16 @@ class Captured:
             return self._last
         found: dict[str, list[Any]] = {}
         data = self._reader.get_metrics_data()
-        for resource in data.resource_metrics if data else ():
-            for scope in resource.scope_metrics:
-                for metric in scope.metrics:
-                    found.setdefault(metric.name, []).extend(metric.data.data_points)
+        scopes = (scope for resource in (data.resource_metrics if data else ()) for scope in resource.scope_metrics)
+        for metric in (metric for scope in scopes for metric in scope.metrics):
+            found.setdefault(metric.name, []).extend(metric.data.data_points)
         return found
 
     def close(self) -> None:
         """Stop catching; what was caught stays readable."""
         self._last = self.metrics()
-        self.tracer_provider.shutdown()
-        self.meter_provider.shutdown()
-        self.logger_provider.shutdown()  # type: ignore[no-untyped-call,unused-ignore]
+        for provider in (self.tracer_provider, self.meter_provider, self.logger_provider):
+            provider.shutdown()
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ def _read(argument: str) -> str:
     else:
         text, broken = _SURROGATES.subn("�", argument)  # how Python hands on arguments that are not UTF-8
     if broken:
-        typer.echo(f"llmguard: the text is not UTF-8 in {broken} places, each is read as U+FFFD", err=True)
+        typer.echo(f"llmguard: the text is not UTF-8: {broken} U+FFFD stand for what could not be decoded", err=True)
     return text
 
 
@@ -91,12 +91,12 @@ def _values(decision: Decision) -> dict[str, Any]:
 
 def _print(decision: Decision) -> None:
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    policy = decision.policy
+    policy = " ".join(filter(None, decision.policy[:2]))
     console.print(
         Styled.assemble(
             (decision.action.upper(), f"bold {_STYLES[decision.action]}"),
             "" if decision.enforced else " (not enforced)",
-            f" at stage {decision.stage} by policy {policy.name} {policy.version} in {decision.seconds * 1e3:.2f} ms",
+            f" at stage {decision.stage} by policy {policy} in {decision.seconds * 1e3:.2f} ms",
         )
     )
     if decision.unknown:

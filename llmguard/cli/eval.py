@@ -134,8 +134,8 @@ def _print(report: Report) -> None:
     if report.findings_without_span:
         console.print(f"{report.findings_without_span} findings have no span and were left out.")
     console.print(
-        f"{report.texts_per_second:,.0f} texts a second in batches. A text alone: {report.p50_ms:.3f} ms at the median, "
-        f"{report.p95_ms:.3f} ms at the 95th percentile, of {report.timed_texts} texts."
+        f"{report.texts_per_second:,.0f} texts a second in batches. Of {report.timed_texts} texts alone, the "
+        f"median takes {report.p50_ms:.3f} ms and the 95th percentile {report.p95_ms:.3f} ms."
     )
 
 

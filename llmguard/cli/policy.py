@@ -39,7 +39,9 @@ def check(file: Annotated[Path, typer.Argument(help="A policy file.", show_defau
     """Loads a policy, all that it extends and its detectors; says what it is, or what is wrong where."""
     with Guard(Policy.load(file)) as guard:
         policy = guard.policy
-    typer.echo(f"{file}: {policy.name} version {policy.version}, {len(policy.rules)} rules")
+    name, version, digest = policy.ref
+    who = ", ".join(policy.detector_names) or "no detector"
+    typer.echo(f"{file}: policy {name!r} version {version!r} ({digest}): {len(policy.rules)} rules for {who}")
 
 
 @app.command()

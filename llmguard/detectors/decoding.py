@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MARKERS = (
     "ignore|disregard|forget|override|bypass|instruction|previous|prompt|system|restriction|guideline"
-    "|jailbreak|password|reveal|secret|developer|unfiltered"
+    "|jailbreak|password|reveal|secret|developer|unfiltered|your rules|the rules"
 )
 _LEET_FROM, _LEET_TO = "013457@$!|€", "oieastasiie"
 _LEET_LETTERS = {
@@ -87,7 +87,9 @@ def _from_hex(run: str) -> bytes:
 
 
 def _unspace(run: str) -> str:
-    return re.sub(r"[ ._*|-]+", lambda gap: " " if len(gap[0]) > 1 else "", run)
+    if any(mark in run for mark in "._*|-"):
+        return re.sub(r"[._*|-]+", "", run)
+    return re.sub(r" +", lambda gap: " " if len(gap[0]) > 1 else "", run)
 
 
 _DECODERS: dict[str, Callable[[str], str | bytes]] = {

@@ -179,7 +179,7 @@ class KeywordsDetector:
             hits = table.tolist()
         for phrase, start, end in hits:
             after = kinds[end] if end < size else OTHER
-            if after == EXTENDS or (words and _joined(kinds[end - 1], after)):
+            if (words or after == EXTENDS) and _joined(kinds[end - 1], after):
                 continue
             if words and start and _joined(kinds[start - 1], kinds[start]):
                 continue
@@ -214,8 +214,10 @@ class KeywordsDetector:
 
 
 def _joined(before: int, after: int) -> bool:
-    """Whether two neighbours belong to one word; ``EXTENDS`` continues any word."""
-    return after == EXTENDS or (before not in (OTHER, ALONE) and after not in (OTHER, ALONE))
+    """Whether two neighbours belong to one word; what extends letters begins a word only after no letter."""
+    if before == OTHER or after == OTHER:
+        return False
+    return after == EXTENDS or (before != ALONE and after != ALONE)
 
 
 def _by_category(option: str, value: Any, category: str) -> list[tuple[str, list[str]]]:

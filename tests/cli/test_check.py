@@ -110,13 +110,13 @@ def test_reads_standard_input(policy: Path) -> None:
 def test_bytes_that_are_not_utf8_are_looked_at_and_told(policy: Path) -> None:
     result = run("-", "--policy", policy, "--json", stdin=b"caf\xe9 \xef\xbf\xbd " + MAIL.encode() + b" \xff")
     assert json.loads(result.stdout)["text"] == "caf� � <EMAIL_ADDRESS_1> �"
-    assert "not UTF-8 in 2 places" in result.stderr
+    assert "not UTF-8: 2 U+FFFD" in result.stderr
 
 
 def test_an_argument_that_is_not_utf8_is_looked_at_and_told(policy: Path) -> None:
     result = run(f"caf\udce9 {MAIL}", "--policy", policy, "--json")
     assert json.loads(result.stdout)["text"] == "caf� <EMAIL_ADDRESS_1>"
-    assert "not UTF-8 in 1 places" in result.stderr
+    assert "not UTF-8: 1 U+FFFD" in result.stderr
 
 
 def test_nothing_in_a_text_drives_the_terminal(policy: Path) -> None:

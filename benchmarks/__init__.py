@@ -1,0 +1,1 @@
+"""What llmguard promises about speed, measured; `python -m benchmarks` prints every row."""

@@ -1,0 +1,204 @@
+"""Rules of prompt injection as a YAML file says them: read, checked, compiled.
+
+A pattern is RE2 (case does not matter) with three shorthands: a blank stands for any white space, quotes
+or light punctuation; ``{gap}`` for up to four words of one sentence; ``{name}`` for the words listed under ``words``.
+``needs`` names plain words without which the rule cannot hit (``a|b & c``: a or b, and c); it is not tried without them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from llmguard.errors import ConfigurationError, nearest
+from llmguard.types import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+ENCODED = "ENCODED_PAYLOAD"
+"""The category of every hit in a decoded reading."""
+
+CATEGORIES = (
+    "INSTRUCTION_OVERRIDE",
+    "ROLE_PLAY",
+    "PROMPT_EXTRACTION",
+    "EXFILTRATION",
+    "INDIRECT_INSTRUCTION",
+    "FAKE_ROLE",
+    "TOOL_ABUSE",
+    "AUTHORITY_CLAIM",
+    "REFUSAL_SUPPRESSION",
+    ENCODED,
+)
+
+_KEYS = ("id", "category", "score", "roles", "reason", "reference", "needs", "patterns")
+_BLANK = r"""(?:[\s"'*_,:;()\[\]<>«»„“”‘’`~–—-]+)"""
+_BUILT_IN = {
+    "gap": rf"(?:\s+[^\s.!?]+){{0,4}}{_BLANK}",
+    "_": _BLANK,
+}
+_BARE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]| ")
+_MACRO = re.compile(r"(?<!\\p)(?<!\\P)\{([a-z_]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One known shape.
+
+    Attributes:
+        id: its name in reasons and in ``disable``.
+        category: one of ``CATEGORIES``.
+        score: how sure a hit makes us, in (0, 1].
+        roles: the texts it looks at; all when empty.
+        reason: why it is a finding, in fixed words.
+        reference: where the shape is described.
+        needs: what a text must hold for the rule to be tried: one of these, each a set of RE2 patterns that must
+            all match. Plain words, so that the scan for all of them is one small automaton.
+        search: the compiled patterns, for UTF-8 bytes.
+    """
+
+    id: str
+    category: str
+    score: float
+    roles: frozenset[Role]
+    reason: str
+    reference: str
+    needs: tuple[frozenset[str], ...]
+    search: Any = field(repr=False, compare=False)
+
+
+@cache
+def _bundled() -> tuple[Rule, ...]:
+    file = resources.files("llmguard.detectors") / "data" / "injection_rules.yaml"
+    return tuple(_parse(file.read_text(encoding="utf-8"), "injection_rules.yaml", ()))
+
+
+def bundled_rules() -> list[Rule]:
+    """The rules that come with the package."""
+    return list(_bundled())
+
+
+def read_rules(path: str, *, taken: Collection[str] = ()) -> list[Rule]:
+    """Rules of one file; its patterns may use the words that the file lists.
+
+    Args:
+        path: a YAML file.
+        taken: ids that it must not use again.
+
+    Raises:
+        ConfigurationError: it cannot be read, or a rule in it is wrong.
+    """
+    try:
+        source = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot be read: {type(error).__name__}", source=path) from None
+    return _parse(source, path, taken)
+
+
+def _parse(source: str, path: str, taken: Collection[str]) -> list[Rule]:
+    try:
+        data = yaml.safe_load(source)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ConfigurationError("is no YAML", source=path, line=mark.line + 1 if mark else None) from None
+    if not isinstance(data, dict) or not isinstance(data.get("rules"), list):
+        raise ConfigurationError("must be a mapping with a list under 'rules'", source=path)
+    for key in data:
+        if key not in ("words", "rules"):
+            raise ConfigurationError(f"unknown key {key!r}{nearest(str(key), ('words', 'rules'))}", source=path)
+    words = _words(data.get("words") or {}, path)
+    seen = set(taken)
+    rules = []
+    for entry in data["rules"]:
+        rule = _rule(entry, words, path)
+        if rule.id in seen:
+            raise ConfigurationError(f"rule {rule.id!r}: the id is taken", source=path)
+        seen.add(rule.id)
+        rules.append(rule)
+    return rules
+
+
+def _words(entries: Any, path: str) -> dict[str, str]:
+    if not isinstance(entries, dict):
+        raise ConfigurationError("'words' must be a mapping of lists", source=path)
+    words = dict(_BUILT_IN)
+    for name, values in entries.items():
+        if name in _BUILT_IN or not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise ConfigurationError(f"words {name!r}: must be a list of strings under a name of its own", source=path)
+        words[name] = "(?:" + "|".join(_expand(value, words, f"words {name!r}", path) for value in values) + ")"
+    return words
+
+
+def _expand(pattern: str, words: Mapping[str, str], where: str, path: str) -> str:
+    """A pattern with its shorthands written out."""
+
+    def word(match: re.Match[str]) -> str:
+        if match[1] not in words:
+            raise ConfigurationError(f"{where}: no words {match[1]!r}{nearest(match[1], words)}", source=path)
+        return words[match[1]]
+
+    blanks = _BARE.sub(lambda match: _BLANK if match[0] == " " else match[0], pattern)
+    return _MACRO.sub(word, blanks)
+
+
+def _need(source: str) -> frozenset[str]:
+    """``a|b & c`` as patterns: one of the words a and b, and the word c; case does not matter."""
+    groups = ([re.escape(word) for word in group.split("|")] for group in source.split(" & "))
+    return frozenset("(?i)" + "|".join(group) for group in groups)
+
+
+def _rule(entry: Any, words: Mapping[str, str], path: str) -> Rule:
+    import re2
+
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
+        raise ConfigurationError("every rule must be a mapping with an id", source=path)
+    where = f"rule {entry['id']!r}"
+    for key in entry:
+        if key not in _KEYS:
+            raise ConfigurationError(f"{where}: unknown key {key!r}{nearest(str(key), _KEYS)}", source=path)
+    for key in ("category", "reason", "reference"):
+        if not isinstance(entry.get(key), str):
+            raise ConfigurationError(f"{where}: {key} must be a string", source=path)
+    if entry["category"] not in CATEGORIES:
+        hint = nearest(entry["category"], CATEGORIES)
+        raise ConfigurationError(f"{where}: unknown category {entry['category']!r}{hint}", source=path)
+    score = entry.get("score")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 < score <= 1:
+        raise ConfigurationError(f"{where}: score must be a number in (0, 1], not {score!r}", source=path)
+    roles = entry.get("roles", [])
+    for role in roles if isinstance(roles, list) else [roles]:
+        if role not in list(Role):
+            raise ConfigurationError(f"{where}: unknown role {role!r}{nearest(str(role), list(Role))}", source=path)
+    patterns = entry.get("patterns")
+    if not isinstance(patterns, list) or not patterns or not all(isinstance(one, str) and one for one in patterns):
+        raise ConfigurationError(f"{where}: patterns must be a list of strings", source=path)
+    needs = entry.get("needs", [])
+    if not isinstance(needs, list) or not all(isinstance(one, str) and one for one in needs):
+        raise ConfigurationError(f"{where}: needs must be a list of strings", source=path)
+    options = re2.Options()
+    options.never_capture = True
+    options.log_errors = False
+    pattern = "(?i)" + "|".join(_expand(one, words, where, path) for one in patterns)
+    try:
+        search = re2.compile(pattern.encode(), options)
+    except re2.error as error:
+        raise ConfigurationError(f"{where}: RE2 does not accept a pattern: {error}", source=path) from None
+    if search.match(b""):
+        raise ConfigurationError(f"{where}: a pattern matches the empty text", source=path)
+    return Rule(
+        id=entry["id"],
+        category=entry["category"],
+        score=float(score),
+        roles=frozenset(map(Role, roles if isinstance(roles, list) else [roles])),
+        reason=entry["reason"],
+        reference=entry["reference"],
+        needs=tuple(_need(one) for one in needs) or (frozenset({pattern}),),
+        search=search,
+    )

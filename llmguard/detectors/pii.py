@@ -1,0 +1,216 @@
+"""Personal data: Presidio's recognizers, run only where one linear-time scan says that they can find something."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version as installed
+from typing import Any
+
+from llmguard.detectors import pii_options as options
+from llmguard.detectors.patterns import PatternSet
+from llmguard.detectors.pii_engine import analyzer, model_engine
+from llmguard.detectors.pii_nlp import Surroundings
+from llmguard.detectors.pii_proxy import prepare, proxy
+from llmguard.detectors.pii_recognizers import build
+from llmguard.detectors.pii_results import Hit, without_duplicates
+from llmguard.detectors.pii_rules import settle as settled
+from llmguard.detectors.pii_sources import Job, Source, plan
+from llmguard.types import Finding, Scope, Text
+
+_LIFT = 0.35
+_LIFTED = 0.4
+"""What a context word adds to a score, and the least it then is: Presidio's defaults."""
+
+
+class PiiDetector:
+    """Finds personal data by Presidio's recognizers; needs no language model.
+
+    The findings are those of Presidio's ``AnalyzerEngine`` with the same recognizers and NLP engine, with
+    known false hits settled by ``pii_rules``. Names, places and organisations come with ``nlp``.
+
+    Args:
+        languages: what texts are in; recognizers and context words are chosen by it.
+        countries: country codes whose recognizers all run beside the generic ones, or "all"; by default
+            those that Presidio itself switches on.
+        entities: the only ones to look for.
+        allow_list: what is never reported.
+        allow_list_match: ``exact``, or ``regex`` to search finds for any of the list's patterns.
+        deny_list: words that are always reported, by entity; a bare list as ``DENY_LIST``.
+        thresholds: least score by entity.
+        score_threshold: least score of the other entities.
+        recognizers: further recognizers in Presidio's form: a list of mappings, or the path of a YAML file.
+        nlp: ``none``, or a mapping with ``engine`` (``spacy``, ``transformers``) and ``model``, which must be
+            installed; Presidio's own engine then does all of the work.
+        settle: whether known false hits are removed.
+
+    Raises:
+        ConfigurationError: an option is wrong, or a model is not installed.
+        MissingExtraError: Presidio is not installed.
+    """
+
+    name = "pii"
+    scope = Scope.SPAN
+    inline = True
+
+    def __init__(
+        self,
+        *,
+        languages: Iterable[str] = ("en",),
+        countries: Iterable[str] | str | None = None,
+        entities: Iterable[str] | None = None,
+        allow_list: Iterable[str] = (),
+        allow_list_match: str = "exact",
+        deny_list: Mapping[str, Iterable[str]] | Iterable[str] = (),
+        thresholds: Mapping[str, float] | None = None,
+        score_threshold: float = 0.0,
+        recognizers: str | Sequence[Mapping[str, Any]] = (),
+        nlp: str | Mapping[str, Any] = "none",
+        settle: bool = True,
+    ) -> None:
+        self._options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        self._languages = options.languages(languages)
+        self._allowed, match = options.allow_list(allow_list, allow_list_match)
+        self._allowed_patterns = _compiled(self._allowed) if match == "regex" else None
+        self._settle = options.flag("settle", settle)
+        self._threshold = options.score("score_threshold", score_threshold)
+        self._thresholds = options.thresholds(thresholds or {})
+        engine = options.nlp(nlp)
+        made = build(
+            self._languages,
+            options.countries(countries),
+            options.listed(recognizers),
+            options.deny_list(deny_list),
+        )
+        loaded = model_engine(engine, self._languages) if engine else None
+        known = {entity for recognizer in made for entity in recognizer.supported_entities}
+        if loaded:
+            known.update(loaded.get_supported_entities())
+        chosen = options.entities(entities, known)
+        for entity in self._thresholds:
+            options.check_entity("thresholds", entity, known)
+        self.categories: frozenset[str] = chosen or frozenset(known)
+        self.recognizers = [found for found in made if not self.categories.isdisjoint(found.supported_entities)]
+        self.version = f"1+presidio.{installed('presidio-analyzer')}"
+        self._analyzer = self._with_model(loaded) if loaded else None
+        if self._analyzer is None:
+            self._compile()
+
+    def _compile(self) -> None:
+        self._sources, jobs = plan(self.recognizers, self._thresholds, self._threshold)
+        self._always = [job for job in jobs if not job.prefilter]
+        patterns = list(dict.fromkeys(pattern for job in jobs for pattern in job.prefilter))
+        place = {pattern: index for index, pattern in enumerate(patterns)}
+        self._jobs: list[list[tuple[frozenset[int], Job]]] = [[] for _ in patterns]
+        for job in jobs:
+            if job.prefilter:
+                first, *rest = (place[pattern] for pattern in job.prefilter)
+                self._jobs[first].append((frozenset(rest), job))
+        self._set = PatternSet(patterns)
+        self._reasons = [((source.name,), (source.name, "context")) for source in self._sources]
+        prepare()
+
+    def _with_model(self, engine: Any) -> Any:
+        for recognizer in self.recognizers:
+            limits = {k: v for k, v in self._thresholds.items() if k in recognizer.supported_entities}
+            recognizer.score_thresholds = {**recognizer.score_thresholds, **limits}
+        made = analyzer(self.recognizers, engine, self._languages, self._threshold)
+        made.registry.add_nlp_recognizer(engine)
+        return made
+
+    def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
+        """The personal data in each text, by place.
+
+        Args:
+            texts: what to look at.
+        """
+        return [self._findings(text.content) for text in texts]
+
+    def _findings(self, text: str) -> list[Finding]:
+        if self._analyzer is not None:
+            hits = self._by_engine(text)
+            reasons: Any = None
+        else:
+            data = proxy(text)
+            jobs = self._due(data)
+            if not jobs:
+                return []
+            hits = self._hits(text, data, jobs)
+            reasons = self._reasons
+        if not hits:
+            return []
+        if self._settle:
+            hits = settled(hits, text)
+        hits.sort(key=lambda hit: (hit.start, hit.end, hit.category))
+        return [
+            Finding(hit.category, hit.score, (hit.start, hit.end), reasons=reasons[hit.source][hit.lifted] if reasons else ())
+            for hit in hits
+        ]
+
+    def _due(self, data: bytes) -> list[Job]:
+        """The jobs that can find something."""
+        found = self._set.match(data)
+        if not found:
+            return self._always
+        there = frozenset(found)
+        return [job for index in found for needs, job in self._jobs[index] if needs <= there] + self._always
+
+    def _hits(self, text: str, data: bytes, jobs: Iterable[Job]) -> list[Hit]:
+        """What Presidio's engine would find."""
+        raw: dict[int, list[Hit]] = {}
+        for job in jobs:
+            for hit in job.hits(text, data):
+                raw.setdefault(hit.source, []).append(hit)
+        hits: list[Hit] = []
+        for index, found in raw.items():
+            alone = len(found) == 1 or self._sources[index].in_groups
+            hits += found if alone else without_duplicates(found)
+        hits = self._lifted(text, hits)
+        hits = [hit for hit in hits if hit.score >= self._sources[hit.source].threshold]
+        return self._not_allowed(text, without_duplicates(hits))
+
+    def _lifted(self, text: str, hits: list[Hit]) -> list[Hit]:
+        """The finds, with those near a context word of their recognizer scored higher."""
+        around = None
+        lifted = []
+        for hit in hits:
+            source: Source = self._sources[hit.source]
+            if source.context:
+                around = around or Surroundings(text, len(hits))
+                if around.support(hit.start, hit.source, source.context):
+                    lifted.append(hit._replace(score=min(max(hit.score + _LIFT, _LIFTED), 1.0), lifted=True))
+                    continue
+            lifted.append(hit)
+        return lifted
+
+    def _not_allowed(self, text: str, hits: list[Hit]) -> list[Hit]:
+        if self._allowed_patterns is not None:
+            return [hit for hit in hits if not self._allowed_patterns.search(text[hit.start : hit.end])]
+        if not self._allowed:
+            return hits
+        return [hit for hit in hits if text[hit.start : hit.end] not in self._allowed]
+
+    def _by_engine(self, text: str) -> list[Hit]:
+        found: list[Hit] = []
+        for language in self._languages:
+            for result in self._analyzer.analyze(text=text, language=language, entities=sorted(self.categories)):
+                if result.entity_type in self.categories:
+                    found.append(Hit(result.entity_type, result.start, result.end, float(result.score)))
+        return self._not_allowed(text, without_duplicates(found))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(type(self), **self._options), ()
+
+
+def _compiled(allowed: Sequence[str]) -> Any:
+    """One pattern for all of a list, with the flags that Presidio searches an allow list with.
+
+    Raises:
+        ConfigurationError: one of them is not a pattern.
+    """
+    import regex
+
+    try:
+        return regex.compile("|".join(allowed), regex.DOTALL | regex.MULTILINE | regex.IGNORECASE) if allowed else None
+    except regex.error as error:
+        raise options.ConfigurationError(f"option 'allow_list' of detector 'pii' holds no pattern: {error}") from None

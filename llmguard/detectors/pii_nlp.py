@@ -1,0 +1,205 @@
+"""Tokens, lemmas and stop words without a model, so that the words before a find count.
+
+``engine`` gives them to Presidio as an ``NlpEngine``; ``Surroundings`` gives the detector the same words for
+one find without cutting up the rest of the text. Both read ``TOKEN`` and ``keyword`` below.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
+from typing import Any
+
+TOKEN = re.compile(r"\w+|[^\w\s]+|\s+\Z")
+"""A word, a run of punctuation, or the white space that ends the text."""
+
+STOP_WORDS = frozenset(
+    "a about above after again all also am an and any are as at be because been before being below between both "
+    "but by can could did do does doing down during each few for from further had has have having he her here "
+    "hers him his how i if in into is it its just let may me might more most must my of off on once only or other "
+    "our ours out over own please same shall she should so some such than that the their theirs them then there "
+    "these they this those through to too under until up us very was we were what when where which while who "
+    "whom why will with would you your yours".split()
+)
+"""English function words: they don't use up the window of words before a find. None is a context word of Presidio's."""
+
+WINDOW = 6
+"""Keywords looked at: the five before a find, and the one that it starts in (Presidio's defaults)."""
+
+_FEW = 32
+_FIRST_LOOK = 96
+_LAST_LOOK = 4096
+
+
+def lemma(token: str) -> str:
+    """The lower-case form of an English word, with ``-ies`` made ``-y``.
+
+    Context words match inside longer words, so that no other ending has to go.
+    """
+    word = token.lower()
+    return word[:-3] + "y" if len(word) > 4 and word.endswith("ies") else word
+
+
+def is_punctuation(token: str) -> bool:
+    """Whether no character of ``token`` is one of a word."""
+    return not re.search(r"\w", token)
+
+
+def keyword(token: str) -> str:
+    """The lemma if the word can be a context word, else ""."""
+    word = lemma(token)
+    return "" if word in STOP_WORDS or is_punctuation(token[:1]) else word
+
+
+class Surroundings:
+    """The keywords before places of one text; for few places only the words near them are read.
+
+    Args:
+        text: the text.
+        places: how many places will be asked for, about.
+    """
+
+    __slots__ = ("_all", "_known", "_text", "_words")
+
+    def __init__(self, text: str, places: int) -> None:
+        self._text = text
+        self._known: dict[tuple[int, int], bool] = {}
+        self._words: list[tuple[int, int, str]] = []
+        self._all = False
+        if places > _FEW:
+            self._read_all()
+
+    def support(self, place: int, source: int, context: Sequence[str]) -> bool:
+        """Whether one of the keywords around ``place`` holds a context word.
+
+        Those are the ``WINDOW`` keywords up to the word at ``place``, and the next one when that word is none.
+
+        Args:
+            place: where a find starts.
+            source: whose find it is; the same number comes with the same words.
+            context: lower-case words.
+        """
+        for start, _, word in self._around(self._word_at(place)):
+            known = self._known.get((start, source))
+            if known is None:
+                known = self._known[start, source] = any(part in word for part in context)
+            if known:
+                return True
+        return False
+
+    def _word_at(self, place: int) -> int:
+        """A find that starts with white space is counted from the word that follows."""
+        text = self._text
+        while place < len(text) and text[place].isspace():
+            place += 1
+        return place
+
+    def _around(self, place: int) -> list[tuple[int, int, str]]:
+        look = _FIRST_LOOK
+        while not self._all:
+            low = max(0, place - look)
+            words = self._read(low, place, place + _LAST_LOOK)
+            if words is None or look > _LAST_LOOK:
+                self._read_all()
+                break
+            index = bisect.bisect_right(words, place, key=itemgetter(0))
+            if low == 0 or index >= WINDOW:
+                return self._chosen(words, index, place)
+            look *= 4
+        return self._chosen(self._words, bisect.bisect_right(self._words, place, key=itemgetter(0)), place)
+
+    @staticmethod
+    def _chosen(words: list[tuple[int, int, str]], index: int, place: int) -> list[tuple[int, int, str]]:
+        inside = index > 0 and words[index - 1][1] > place
+        return words[max(0, index - WINDOW) : index if inside else index + 1]
+
+    def _read(self, low: int, place: int, high: int) -> list[tuple[int, int, str]] | None:
+        """Keywords from ``low`` to the first that ends after ``place``; None when none does before ``high``."""
+        found = []
+        for match in TOKEN.finditer(self._text, low):
+            start, end = match.span()
+            if start > high:
+                return None
+            # What is cut at the left edge is no whole word.
+            if (start > low or low == 0) and (word := keyword(match.group())):
+                found.append((start, end, word))
+                if end > place:
+                    break
+        return found
+
+    def _read_all(self) -> None:
+        self._all = True
+        for match in TOKEN.finditer(self._text):
+            if word := keyword(match.group()):
+                self._words.append((match.start(), match.end(), word))
+
+
+@functools.cache
+def _engine_class() -> type[Any]:
+    """The class of the engine; Presidio's base class is only there once Presidio is imported."""
+    from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
+
+    class ModelFreeNlpEngine(NlpEngine):  # type: ignore[misc]
+        """Presidio's view of ``TOKEN``, ``lemma`` and ``STOP_WORDS``."""
+
+        def __init__(self, languages: Sequence[str]) -> None:
+            self._languages = list(languages)
+
+        def load(self) -> None:
+            """Nothing has to be loaded."""
+
+        def is_loaded(self) -> bool:
+            """Always true."""
+            return True
+
+        def process_text(self, text: str, language: str) -> Any:
+            """Tokens and lemmas of ``text``; no entities."""
+            tokens = [(match.group(), match.start()) for match in TOKEN.finditer(text)]
+            return NlpArtifacts(
+                entities=[],
+                tokens=[token for token, _ in tokens],
+                tokens_indices=[start for _, start in tokens],
+                lemmas=[lemma(token) for token, _ in tokens],
+                nlp_engine=self,
+                language=language,
+                scores=[],
+            )
+
+        def process_batch(
+            self, texts: Iterable[str], language: str, batch_size: int = 1, n_process: int = 1, **kwargs: Any
+        ) -> Iterator[tuple[str, Any]]:
+            """Each text with its artifacts."""
+            del batch_size, n_process, kwargs
+            return ((text, self.process_text(text, language)) for text in texts)
+
+        def is_stopword(self, word: str, language: str) -> bool:
+            """Whether ``word`` is in ``STOP_WORDS``, in any language."""
+            del language
+            return lemma(word) in STOP_WORDS
+
+        def is_punct(self, word: str, language: str) -> bool:
+            """Whether ``word`` has no character of a word."""
+            del language
+            return is_punctuation(word)
+
+        def get_supported_entities(self) -> list[str]:
+            """None: names and places need a model."""
+            return []
+
+        def get_supported_languages(self) -> list[str]:
+            """The languages that it was made for."""
+            return list(self._languages)
+
+    return ModelFreeNlpEngine
+
+
+def engine(languages: Sequence[str]) -> Any:
+    """A Presidio ``NlpEngine`` that needs no model.
+
+    Args:
+        languages: what ``get_supported_languages`` says; words are handled alike in all of them.
+    """
+    return _engine_class()(languages)

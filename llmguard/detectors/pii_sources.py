@@ -1,0 +1,158 @@
+"""Presidio's recognizers as the detector runs them: their patterns by scan, their checks by find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmguard.detectors.pii_patterns import Match, PatternScan
+from llmguard.detectors.pii_phone import PhoneScan, phone_scan
+from llmguard.detectors.pii_results import Hit
+
+_FLAWED = (ValueError, TypeError, LookupError, ArithmeticError)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One recognizer.
+
+    Attributes:
+        index: its place among the recognizers.
+        name: Presidio's name for it.
+        category: the entity that it finds.
+        context: its context words in lower case.
+        threshold: the score from which on a find counts.
+        validate: Presidio's check of a find, or None where it has none.
+        invalidate: likewise.
+        in_groups: whether it tries the groups of a match from the last to the first, as Presidio's IBAN
+            recognizer does, and leaves duplicates in.
+    """
+
+    index: int
+    name: str
+    category: str
+    context: tuple[str, ...]
+    threshold: float
+    validate: Callable[[str], bool | None] | None = None
+    invalidate: Callable[[str], bool | None] | None = None
+    in_groups: bool = False
+
+    def hit(self, text: str, match: Match, score: float) -> Hit | None:
+        """What a match is worth: None when a check says that it is nothing."""
+        start, end = match.span()
+        if not self.in_groups:
+            worth = self._worth(text[start:end], score)
+            return Hit(self.category, start, end, worth, self.index) if worth > 0 else None
+        for group in range(len(match.groups()), 0, -1):
+            last = match.span(group)[1]
+            last = last if last > 0 else end
+            if last > start and (worth := self._worth(text[start:last], score)) > 0:
+                return Hit(self.category, start, last, worth, self.index)
+        return None
+
+    def _worth(self, found: str, score: float) -> float:
+        # A check that chokes on digits of another script says nothing: the find keeps its pattern's score.
+        try:
+            valid = self.validate(found) if self.validate else None
+        except _FLAWED:
+            valid = None
+        try:
+            invalid = self.invalidate(found) if self.invalidate else None
+        except _FLAWED:
+            invalid = None
+        if invalid:
+            return 0.0
+        return score if valid is None else 1.0 if valid else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PatternJob:
+    """One pattern and the recognizers that have it, each with the score that it gives."""
+
+    scan: PatternScan
+    users: tuple[tuple[Source, float], ...]
+
+    @property
+    def prefilter(self) -> tuple[str, ...]:
+        """What must be in a text for this to run; nothing when it always has to."""
+        return self.scan.prefilter
+
+    def hits(self, text: str, proxy: bytes) -> Iterator[Hit]:
+        """What the pattern finds, for each of its recognizers."""
+        for match in self.scan.matches(text, proxy):
+            for source, score in self.users:
+                if hit := source.hit(text, match, score):
+                    yield hit
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneJob:
+    """One recognizer of phone numbers."""
+
+    scan: PhoneScan
+    source: Source
+    score: float
+
+    @property
+    def prefilter(self) -> tuple[str, ...]:
+        """What must be in a text for this to run."""
+        return self.scan.prefilter
+
+    def hits(self, text: str, proxy: bytes) -> Iterator[Hit]:
+        """The numbers found, each once."""
+        for start, end in dict.fromkeys(self.scan.spans(text, proxy)):
+            yield Hit(self.source.category, start, end, self.score, self.source.index)
+
+
+Job = PatternJob | PhoneJob
+
+
+def _threshold(recognizer: Any, entity: str, chosen: dict[str, float], overall: float) -> float:
+    own = recognizer.score_thresholds
+    return float(chosen.get(entity, own.get(entity, own.get("default", overall))))
+
+
+def _overridden(recognizer: Any, base: type[Any], method: str) -> Callable[[str], bool | None] | None:
+    if getattr(type(recognizer), method) is getattr(base, method):
+        return None
+    bound: Callable[[str], bool | None] = getattr(recognizer, method)
+    return bound
+
+
+def plan(recognizers: Sequence[Any], thresholds: dict[str, float], overall: float) -> tuple[list[Source], list[Job]]:
+    """The recognizers as sources, and the jobs that find for them.
+
+    Args:
+        recognizers: instances of Presidio's classes.
+        thresholds: score by entity from which on a find counts.
+        overall: the score for entities that have none there nor in their recognizer.
+    """
+    from presidio_analyzer import PatternRecognizer
+    from presidio_analyzer.predefined_recognizers import IbanRecognizer
+
+    sources: list[Source] = []
+    phones: list[Job] = []
+    users: dict[tuple[str, int], list[tuple[Source, float]]] = {}
+    for index, recognizer in enumerate(recognizers):
+        entity = recognizer.supported_entities[0]
+        is_pattern = isinstance(recognizer, PatternRecognizer)
+        source = Source(
+            index,
+            recognizer.name,
+            entity,
+            tuple(dict.fromkeys(word.lower() for word in recognizer.context or ())),
+            _threshold(recognizer, entity, thresholds, overall),
+            _overridden(recognizer, PatternRecognizer, "validate_result") if is_pattern else None,
+            _overridden(recognizer, PatternRecognizer, "invalidate_result") if is_pattern else None,
+            isinstance(recognizer, IbanRecognizer),
+        )
+        sources.append(source)
+        if not is_pattern:
+            phones.append(PhoneJob(phone_scan(recognizer), source, recognizer.SCORE))
+            continue
+        for pattern in recognizer.patterns:
+            key = (pattern.regex, int(recognizer.global_regex_flags))
+            users.setdefault(key, []).append((source, pattern.score))
+    jobs: list[Job] = [PatternJob(PatternScan(*key), tuple(wanted)) for key, wanted in users.items()]
+    return sources, jobs + phones

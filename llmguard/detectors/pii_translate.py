@@ -1,0 +1,227 @@
+"""A pattern of the ``regex`` module, translated to RE2 over proxies so that it never misses a match.
+
+The translation over-approximates: wherever the pattern matches a text, the translation matches the
+text's proxy at the same start. Look-arounds of one character at an edge are kept, other look-arounds are
+dropped, a back-reference becomes the group it refers to, and a large counted repetition is opened
+upwards, since RE2 keeps states for each count. What is not known here is not translated: the caller
+then runs the pattern itself on every text.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from re import _constants as ops  # type: ignore[attr-defined]
+from re import _parser as parser  # type: ignore[attr-defined]
+from typing import Any
+
+from llmguard.detectors.pii_classes import CONSUMING, Untranslatable, members, spelled
+
+_OPEN_FROM = 40
+_RUN_FROM = 24
+_RUN_KINDS = 80
+_AT = {
+    ops.AT_BOUNDARY: r"\b",
+    ops.AT_NON_BOUNDARY: r"\B",
+    ops.AT_BEGINNING_STRING: r"\A",
+    ops.AT_END_STRING: r"\z",
+    ops.AT_BEGINNING: "(?m:^)",
+    ops.AT_END: "(?m:$)",
+}
+_REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
+_ASSERTS = (ops.ASSERT, ops.ASSERT_NOT)
+_FLOATING = re.compile(r"\(\?=\.\*\?((?:\[[^\]\\]+\]|\\d)(?:\{\d+\})?)\)")
+_SAMPLE = (
+    b"Please send the three reports of 2024 to everyone in the department before Friday, and tell them that "
+    b"the well-known supplier confirmed 15 deliveries for February; nothing else changed on page 7 of it."
+)
+
+Nodes = Sequence[tuple[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What RE2 looks for in place of a pattern.
+
+    Attributes:
+        finder: in RE2's syntax; matches at every start of a true match, but for the three attributes below.
+        confirm: the pattern to run at a start, in the ``regex`` module's syntax.
+        needs: in RE2's syntax; each must match somewhere in the text if the pattern is to match at all.
+        before: the finder's match begins one character before the start, unless the start is 0.
+        floating: in the ``regex`` module's syntax; a match of each must begin at or after the start. These
+            look-aheads are gone from ``confirm``.
+        lookback: when not 0, the finder finds where the leading characters end; the start lies at most so
+            many characters before.
+        lead: when ``lookback`` is not 0, what the leading characters can be.
+        run: the finder finds whole runs of the characters of the pattern; matches lie inside.
+    """
+
+    finder: str
+    confirm: str
+    needs: tuple[str, ...] = ()
+    before: bool = False
+    floating: tuple[str, ...] = ()
+    lookback: int = 0
+    lead: bytes = b""
+    run: bool = False
+
+
+def _parse(pattern: str, flags: int) -> Any:
+    import regex
+
+    if flags & (regex.VERBOSE | regex.ASCII | regex.LOCALE | regex.REVERSE | regex.WORD | regex.VERSION1):
+        raise Untranslatable
+    # The `regex` module takes a global `(?i)` anywhere; beside the flag it says nothing new.
+    source = pattern.replace("(?i)", "") if flags & regex.IGNORECASE else pattern
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            tree = parser.parse(source, flags=0)
+    except (re.error, OverflowError, RecursionError):
+        raise Untranslatable from None
+    if tree.state.flags & ~re.UNICODE or tree.getwidth()[0] == 0:
+        raise Untranslatable
+    return tree
+
+
+class _Emitter:
+    """Writes nodes of one pattern as RE2 and gathers what they consume."""
+
+    def __init__(self, flags: int) -> None:
+        self.flags = flags
+        self.zero_width = False
+        self.chars: set[str] = set()
+        self._groups: dict[int, str] = {}
+
+    def write(self, nodes: Nodes) -> str:
+        return "".join(self._node(op, value) for op, value in nodes)
+
+    def _node(self, op: Any, value: Any) -> str:
+        if op in CONSUMING:
+            inside = members(op, value, self.flags).inside
+            self.chars |= inside
+            return spelled(inside)
+        if op is ops.BRANCH:
+            return "(?:" + "|".join(self.write(branch) for branch in value[1]) + ")"
+        if op is ops.SUBPATTERN and not value[1] and not value[2]:
+            text = f"(?:{self.write(value[3])})"
+            if value[0] is not None:
+                self._groups[value[0]] = text
+            return text
+        if op is ops.ATOMIC_GROUP:
+            return f"(?:{self.write(value)})"
+        if op in _REPEATS:
+            return self._repeat(*value)
+        if op is ops.GROUPREF and value in self._groups:
+            return self._groups[value]
+        self.zero_width = True
+        if op is ops.AT and value in _AT:
+            return _AT[value]
+        if op in _ASSERTS:
+            return ""
+        raise Untranslatable
+
+    def _repeat(self, low: int, high: Any, nodes: Nodes) -> str:
+        body = f"(?:{self.write(nodes)})"
+        if high is ops.MAXREPEAT or high > _OPEN_FROM:
+            return body + ("*" if low == 0 else f"{{{min(low, _OPEN_FROM)},}}")
+        return f"{body}{{{low},{high}}}"
+
+
+def _unwrap(nodes: Nodes) -> Nodes:
+    """Take off a group that stands at the head or at the tail."""
+    flat = list(nodes)
+    for end in (0, -1):
+        while flat and flat[end][0] is ops.SUBPATTERN and not flat[end][1][1] and not flat[end][1][2]:
+            inner = list(flat[end][1][3])
+            flat = [*inner, *flat[1:]] if end == 0 else [*flat[:-1], *inner]
+    return flat
+
+
+def _beside(op: Any, nodes: Nodes, edge: str, flags: int) -> str:
+    """What may stand beside a match for a look-around of one character to hold, or "" when it is not one."""
+    branches = nodes[0][1][1] if len(nodes) == 1 and nodes[0][0] is ops.BRANCH else [nodes]
+    single = [branch[0] for branch in branches if len(branch) == 1 and branch[0][0] in CONSUMING]
+    if not single or (op is ops.ASSERT and len(single) < len(branches)):
+        return ""
+    sides = [members(kind, value, flags) for kind, value in single]
+    if op is ops.ASSERT:
+        return spelled(frozenset().union(*(side.inside for side in sides)))
+    return f"(?:{edge}|{spelled(frozenset.intersection(*(side.outside for side in sides)))})"
+
+
+def _lookback(nodes: Nodes, pattern: str, flags: int) -> Translation | None:
+    """For a pattern that begins with many of one class, as a host name does: look for where they end."""
+    width, emitter = 0, _Emitter(flags)
+    for index, (op, value) in enumerate(nodes):
+        if op not in _REPEATS or value[1] is ops.MAXREPEAT:
+            return None
+        low, high, body = value
+        emitter.write(body)
+        if emitter.zero_width:
+            return None
+        single = len(body) == 1 and body[0][0] in CONSUMING
+        width += high * (1 if single else parser.SubPattern(parser.State(), list(body)).getwidth()[1])
+        if single and low >= 1 and high > _OPEN_FROM:
+            last = spelled(members(*body[0], flags).inside)
+            finder = last + _Emitter(flags).write(nodes[index + 1 :])
+            lead = "".join(sorted(emitter.chars)).encode()
+            return Translation(finder, pattern, lookback=width, lead=lead)
+        if width > 2 * _OPEN_FROM:
+            return None
+    return None
+
+
+def _hits(pattern: str) -> int:
+    """How often ``pattern`` would send us to look on a stretch of plain prose."""
+    import re2
+
+    return sum(1 for _ in re2.finditer(pattern.encode(), _SAMPLE))
+
+
+def translate(pattern: str, flags: int) -> Translation:
+    """Translate ``pattern`` as the ``regex`` module compiles it with ``flags``.
+
+    Raises:
+        Untranslatable: the pattern can match the empty string, or has something that is not known here.
+    """
+    tree = _parse(pattern, flags)
+    referring = re.search(r"\\[1-9]|\(\?P=", pattern) is not None
+    nodes = list(tree) if referring else _unwrap(list(tree))
+
+    before = after = ""
+    if nodes[0][0] in _ASSERTS and nodes[0][1][0] < 0:
+        before = _beside(nodes[0][0], nodes[0][1][1], r"\A", flags)
+    if nodes[-1][0] in _ASSERTS and nodes[-1][1][0] > 0:
+        after = _beside(nodes[-1][0], nodes[-1][1][1], r"\z", flags)
+
+    head, anchor = 0, ""
+    needs: list[str] = []
+    ahead: list[str] = []
+    while nodes[head][0] in (ops.AT, *_ASSERTS):
+        op, value = nodes[head]
+        if op is ops.AT:
+            anchor += _Emitter(flags).write([(op, value)])
+        elif op is ops.ASSERT:
+            needs.append(_Emitter(flags).write(value[1]))
+            if value[0] > 0:
+                ahead.append(needs[-1])
+        head += 1
+
+    if head == 0 and (found := _lookback(nodes, pattern, flags)):
+        return found
+    emitter = _Emitter(flags)
+    core = anchor + emitter.write(nodes[head:])
+    low = min(tree.getwidth()[0], _OPEN_FROM)
+    if head == 0 and not emitter.zero_width and low >= _RUN_FROM and len(emitter.chars) <= _RUN_KINDS:
+        return Translation(f"{spelled(emitter.chars)}{{{low},}}", pattern, run=True)
+    finder = before + core + after
+    if ahead and not before:
+        finder = min([finder, *(anchor + inner for inner in ahead)], key=_hits)
+    floating = tuple(_FLOATING.findall(pattern))
+    if len(floating) != len(ahead):
+        floating = ()
+    confirm = _FLOATING.sub("", pattern) if floating else pattern
+    return Translation(finder, confirm, tuple(needs), bool(before), floating)

@@ -1,0 +1,88 @@
+"""Work that may wait a moment: kept in a queue and done by a thread of its own, off the caller's path."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+# Long enough for several calls to be served in one go, short next to any collection interval.
+_PAUSE_S = 0.05
+# About a millisecond of work: how long the thread may keep the others from running.
+_SLICE = 16
+
+
+class Later(Generic[T]):
+    """Hands items to a function soon after they were added; `flush` does it at once.
+
+    An add costs well under a microsecond. The queue is bounded: past the bound the caller does a share of
+    the work itself, so that nothing is dropped. A forked child starts with an empty queue, since the
+    parent still has what was in it.
+
+    Args:
+        work: called with each item in turn, by one thread at a time; it must not raise.
+        limit: how many items may wait.
+    """
+
+    def __init__(self, work: Callable[[T], None], limit: int = 4096) -> None:
+        self._work = work
+        self._limit = limit
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._items: deque[T] = deque()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._awake = False
+        self._thread: threading.Thread | None = None
+
+    def add(self, item: T) -> None:
+        """Queue an item."""
+        if os.getpid() != self._pid:
+            self._reset()
+        self._items.append(item)
+        if not self._awake:
+            self._rouse()
+        elif len(self._items) > self._limit:
+            self._do(_SLICE)
+
+    def flush(self) -> None:
+        """Do all that is queued, on this thread, and wait for what another one is doing."""
+        self._do(len(self._items))
+
+    def _do(self, most: int) -> None:
+        with self._lock:
+            for _ in range(most):
+                try:
+                    item = self._items.popleft()
+                except IndexError:
+                    return
+                self._work(item)
+
+    def _rouse(self) -> None:
+        self._awake = True
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="llmguard-later", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def _serve(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            while self._items:
+                time.sleep(_PAUSE_S)
+                for _ in range(0, len(self._items), _SLICE):
+                    self._do(_SLICE)
+                    time.sleep(0)
+            self._awake = False
+            if self._items:  # added after the last look, while the adder still saw us awake
+                self._awake = True
+                self._wake.set()

@@ -1,0 +1,144 @@
+"""Own detectors as functions: what is accepted, what is refused, and that the function stays a function."""
+
+from __future__ import annotations
+
+import doctest
+import pickle
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from llmguard.detectors import function as module
+from llmguard.detectors.function import FunctionDetector, detector
+from llmguard.errors import ConfigurationError, DetectorError
+from llmguard.testing import check_detector
+from llmguard.types import Detector, Finding, Scope, Text
+
+
+@detector("competitor", categories=["MENTION"], version="2", scope="sentence", inline=True)
+def competitor(text: str) -> Iterator[Finding]:
+    """Mentions of Acme."""
+    for match in re.finditer("acme", text, re.IGNORECASE):
+        yield Finding("MENTION", 0.9, match.span())
+
+
+@detector("lengths", categories=["LONG"], batch=True)
+def lengths(texts: Sequence[str]) -> list[list[Finding]]:
+    return [[Finding("LONG")] if len(text) > 5 else [] for text in texts]
+
+
+def plain(text: str) -> list[Finding]:
+    return [Finding("ANY")] if text else []
+
+
+def test_a_function_becomes_a_detector_and_stays_callable() -> None:
+    assert isinstance(competitor, Detector)
+    assert (competitor.name, competitor.version, competitor.scope) == ("competitor", "2", Scope.SENTENCE)
+    assert competitor.categories == {"MENTION"}
+    assert competitor.inline is True
+    assert competitor.__doc__ == "Mentions of Acme."
+    assert [finding.span for finding in competitor("ACME or acme")] == [(0, 4), (8, 12)]
+    found = competitor.detect([Text("no"), Text("Acme")])
+    assert found == [[], [Finding("MENTION", 0.9, (0, 4))]]
+
+
+def test_it_runs_on_an_executor_unless_it_says_otherwise() -> None:
+    assert lengths.inline is False
+
+
+def test_a_batch_function_gets_all_texts_at_once() -> None:
+    assert lengths.detect([Text("short"), Text("longer")]) == [[], [Finding("LONG")]]
+
+
+@pytest.mark.parametrize(
+    "one", [competitor, lengths, FunctionDetector(plain, name="plain", categories=["ANY"], version="3")]
+)
+def test_keeps_the_promises_of_a_detector(one: FunctionDetector) -> None:
+    check_detector(one, texts=["Acme acme"])
+
+
+def test_a_decorated_function_pickles_as_itself() -> None:
+    assert pickle.loads(pickle.dumps(competitor)) is competitor  # noqa: S301 - our own bytes
+    wrapped = FunctionDetector(plain, name="plain", categories=["ANY"], version="3")
+    copy = pickle.loads(pickle.dumps(wrapped))  # noqa: S301 - our own bytes
+    assert (copy.name, copy.version, copy.detect([Text("x")])) == ("plain", "3", [[Finding("ANY")]])
+
+
+def test_its_repr_names_it() -> None:
+    assert repr(competitor) == "<detector 'competitor' version '2'>"
+
+
+async def coroutine(text: str) -> list[Finding]:
+    return []
+
+
+async def async_generator(text: str) -> AsyncIterator[Finding]:
+    yield Finding("ANY")
+
+
+class AsyncCallable:
+    async def __call__(self, text: str) -> list[Finding]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (coroutine, "the function is async"),
+        (async_generator, "the function is async"),
+        (AsyncCallable(), "the function is async"),
+        (lambda: (), "must take exactly one argument"),
+        (lambda text, more: [], "must take exactly one argument"),
+        (lambda *, text: [], "must take exactly one argument"),
+        ("text", "a function is needed, not str"),
+    ],
+)
+def test_functions_that_can_be_no_detector_are_refused(function: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"'own'.*{message}"):
+        detector("own", categories=["ANY"])(function)
+
+
+@pytest.mark.parametrize("function", [lambda text, more=1: [], lambda *texts: [], str.split])
+def test_functions_that_can_take_one_text_are_accepted(function: Any) -> None:
+    assert detector("own", categories=["ANY"])(function).detect([Text("")]) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "My Detector"}, "'My Detector' is no name for a detector"),
+        ({"name": ""}, "'' is no name"),
+        ({"name": plain}, 'write @detector("name"'),
+        ({"categories": "ANY"}, "categories must be a list of strings, not str"),
+        ({"categories": []}, "at least one category"),
+        ({"categories": ["a b"]}, "'a b' is no category"),
+        ({"categories": [1]}, "1 is no category"),
+        ({"scope": "spam"}, "unknown scope 'spam' (did you mean 'span'?)"),
+        ({"version": 1}, "version must be a non-empty string, not 1"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+    options = {"name": "own", "categories": ["ANY"], **arguments}
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        detector(options.pop("name"), **options)(plain)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(None, "NoneType"), (Finding("ANY"), "Finding"), ("ANY", "str"), (3, "int")]
+)
+def test_an_answer_that_is_no_list_is_a_clear_error(answer: Any, kind: str) -> None:
+    own = detector("own", categories=["ANY"])(lambda text: answer)
+    with pytest.raises(DetectorError, match=f"detector 'own': the function answered with {kind}; return or yield"):
+        own.detect([Text("x")])
+
+
+def test_a_hidden_coroutine_is_a_clear_error_and_leaves_no_warning() -> None:
+    own = detector("own", categories=["ANY"])(lambda text: coroutine(text))
+    with pytest.raises(DetectorError, match="answered with coroutine"):
+        own.detect([Text("x")])
+
+
+def test_the_example_in_its_docs_runs() -> None:
+    assert doctest.testmod(module, globs=vars(module).copy()).failed == 0
