@@ -34,7 +34,7 @@ POLICY: dict[str, Any] = {
 class Nowhere(SpanExporter):
     """Takes spans and forgets them, so that only our side of the export is measured."""
 
-    def export(self, spans: Any) -> SpanExportResult:  # noqa: ARG002
+    def export(self, spans: Any) -> SpanExportResult:
         return SpanExportResult.SUCCESS
 
 
@@ -56,7 +56,9 @@ def main() -> bool:
     tracer = tracing.get_tracer("benchmark")
     ten = with_ten_findings()
     attributes = _attributes(tracing, told)
-    scan = PatternSet([r"[\w.]+@\w+\.\w+", r"\d{3}-\d{2}-\d{4}", r"AKIA[0-9A-Z]{16}", r"(?i)ignore .{0,20}instructions"])
+    scan = PatternSet(
+        [r"[\w.]+@\w+\.\w+", r"\d{3}-\d{2}-\d{4}", r"AKIA[0-9A-Z]{16}", r"(?i)ignore .{0,20}instructions"]
+    )
     presidio = analyzer()
 
     def span() -> None:

@@ -9,7 +9,9 @@ evening and others before breakfast, and nobody wants to sit through a discussio
 Please also write a short message that I can send around beforehand to explain the change. It should be friendly and
 honest about the reasons, say that we will try it for a month, and ask people to tell me what they miss. One of my
 colleagues prefers to read rather than to listen, so a summary after the meeting would help him a great deal, and it
-would be a good habit for the rest of us as well, I think. Thank you very much for your help with this.""".replace("\n", " ")
+would be a good habit for the rest of us as well, I think. Thank you very much for your help with this.""".replace(
+    "\n", " "
+)
 
 # The well-known test values; the keys are assembled so that no scanner takes them for real ones.
 AWS_KEY = "AKIA" + "IOSFODNN7" + "EXAMPLQ"
@@ -22,7 +24,7 @@ _PARTS = (
     "the other 5500-0000-0000-0004, please.",
     "My phone number is +1 212-555-0187.",
     "The server is 203.0.113.77 by the way.",
-    "My SSN is 078-05-1120, if you need it.",
+    "My SSN is 219-09-9999, if you need it.",
     f"We use {AWS_KEY} there and",
     f"the token {GITHUB_TOKEN} here.",
 )

@@ -1,95 +1,29 @@
 """How good detectors are: their findings against labelled texts, in figures.
 
 An example is a text with a label (classification), a text with labelled spans (spans), or a text with
-the context that it must keep to (groundedness). ``read`` takes them from a file, ``evaluate`` runs
-detectors over them. docs/evaluation.md defines the file formats and every figure.
+the context that it must keep to (groundedness). ``examples.read`` takes them from a file, ``evaluate``
+runs detectors over them. docs/evaluation.md defines the file formats and every figure.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
-import gzip
-import json
-import re
 import time
-import zlib
-from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmguard.errors import ConfigurationError, DetectorError, nearest
+from llmguard.examples import Example, Kind, one_kind
+from llmguard.figures import Figures, figures, span_figures, span_tally
 from llmguard.types import Detector, Finding, Role, Text
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-
-    from numpy.typing import NDArray
 
 _NO_FINDING = -1.0  # ranks a text without a finding below every text with one, also one of score 0
 _TIMED_TEXTS = 1000
-_SURROGATES = re.compile("[\ud800-\udfff]")
-
-_Span = tuple[int, int, str]
-
-
-class Kind(enum.StrEnum):
-    """What an example says about its text."""
-
-    CLASSIFICATION = "classification"
-    SPANS = "spans"
-    GROUNDEDNESS = "groundedness"
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One labelled text.
-
-    Attributes:
-        text: what detectors look at; hidden from ``repr``.
-        kind: which of the fields below count.
-        source: where it comes from; figures are given for each source.
-        label: 1 when the text should be found, for classification and groundedness.
-        labels: 0 or 1 by category, for those that the file knows.
-        spans: (start, end, category) in half-open code points, for spans.
-        context: what the text must keep to, for groundedness; hidden from ``repr``.
-    """
-
-    text: str = field(repr=False)
-    kind: Kind
-    source: str = ""
-    label: int = 0
-    labels: Mapping[str, int] = field(default_factory=dict)
-    spans: frozenset[_Span] = frozenset()
-    context: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """The figures of one set of texts; None where a figure is not defined.
-
-    ``positives`` and ``predicted`` count texts, or spans where the examples are spans; precision,
-    recall and F1 are then those of strict matching.
-    """
-
-    texts: int
-    positives: int
-    predicted: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    false_positive_rate: float | None = None
-    auc: float | None = None
-    average_precision: float | None = None
-    recall_at_1pct_fpr: float | None = None
-    overlap_precision: float | None = None
-    overlap_recall: float | None = None
-    overlap_f1: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,100 +61,6 @@ class Report:
         values = dataclasses.asdict(self)
         overall: dict[str, Any] = values.pop("overall")
         return overall | values
-
-
-def read(path: str | os.PathLike[str], *, limit: int | None = None) -> list[Example]:
-    """The examples of a file with one JSON object a line, packed if its name ends in ``.gz``.
-
-    Args:
-        path: the file.
-        limit: read no more than this many examples.
-
-    Raises:
-        ConfigurationError: the file is missing, broken, empty or mixes kinds; names file and line.
-    """
-    path = Path(path)
-    packed = path.suffix == ".gz"
-    examples: list[Example] = []
-    number = 0
-    try:
-        with gzip.open(path) if packed else path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if len(examples) == limit:
-                    break
-                if line.strip():
-                    try:
-                        examples.append(_example(line, path.name.partition(".")[0]))
-                        _one_kind(examples[:1] + examples[-1:])
-                    except ValueError as error:
-                        raise ConfigurationError(str(error), source=str(path), line=number) from None
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise ConfigurationError("the gzip data is broken after this line", source=str(path), line=number) from None
-    except OSError as error:
-        raise ConfigurationError(f"can't be read: {error.strerror}", source=str(path)) from None
-    if not examples:
-        raise ConfigurationError("there is no example in this file", source=str(path))
-    return examples
-
-
-def _example(line: bytes, source: str) -> Example:
-    try:
-        record = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
-    except RecursionError:
-        raise ValueError("not JSON that can be read: nested too deeply") from None
-    if not isinstance(record, dict):
-        raise ValueError("must be a JSON object")  # noqa: TRY004 - a broken line, not a wrong argument
-    text, source = _string(record, "text"), _string(record, "source", source)
-    if "spans" in record:
-        return Example(text, Kind.SPANS, source, spans=_spans(record["spans"], len(text)))
-    if "label" not in record:
-        raise ValueError("has neither 'label' nor 'spans'")
-    if not _is_label(record["label"]):
-        raise ValueError("'label' must be 0 or 1")
-    if "context" in record:
-        return Example(text, Kind.GROUNDEDNESS, source, record["label"], context=_string(record, "context"))
-    labels = record.get("labels") or {}
-    if not isinstance(labels, dict):
-        raise ValueError("'labels' must be an object of 0 or 1 by category")  # noqa: TRY004 - likewise
-    # Files keep other facts about the text in there as well; only 0 and 1 can be labels.
-    known = {category: int(value) for category, value in labels.items() if _is_label(value)}
-    return Example(text, Kind.CLASSIFICATION, source, int(record["label"]), known)
-
-
-def _string(record: Mapping[str, object], key: str, default: str | None = None) -> str:
-    value = record.get(key, default)
-    if not isinstance(value, str):
-        raise ValueError(f"{key!r} must be a string")  # noqa: TRY004 - a broken line, not a wrong argument
-    # JSON can spell lone surrogates and detectors must not get any; one for one, so offsets stay.
-    return _SURROGATES.sub("�", value)
-
-
-def _is_label(value: object) -> bool:
-    return isinstance(value, int) and value in (0, 1)
-
-
-def _spans(spans: object, length: int) -> frozenset[_Span]:
-    found = set()
-    for span in spans if isinstance(spans, list) else [None]:
-        match span:
-            case {"start": int(start), "end": int(end), "category": str(category)}:
-                if not 0 <= start < end <= length:
-                    raise ValueError(f"span [{start}, {end}) is empty or outside the text of {length} code points")
-                found.add((start, end, category))
-            case _:
-                raise ValueError("'spans' must be a list of objects with 'start', 'end' and 'category'")
-    return frozenset(found)
-
-
-def _one_kind(examples: Iterable[Example]) -> Kind:
-    kinds = list(dict.fromkeys(example.kind for example in examples))
-    if len(kinds) != 1:
-        raise ValueError(f"examples of one kind can be evaluated together, not {' and '.join(kinds)}")
-    return kinds[0]
 
 
 def evaluate(
@@ -317,7 +157,7 @@ def _checked(
         if category not in counted:
             raise ConfigurationError(f"category {category!r} is neither found nor labelled{nearest(category, counted)}")
     try:
-        return _one_kind(examples)
+        return one_kind(examples)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 
@@ -404,48 +244,6 @@ def _label(example: Example, categories: Collection[str]) -> int:
     return max(known, default=example.label)
 
 
-def figures(labels: NDArray[np.bool_], scores: NDArray[np.float64], threshold: float) -> Figures:
-    """The figures of texts that should (label 1) or should not be found.
-
-    AUC by the rank formula of Mann and Whitney with ties counted half; average precision as the sum
-    of the steps in recall times the precision there, ties taken as one step; recall at 1 % false
-    positives over all thresholds that let at most 1 % of the negatives through.
-
-    Args:
-        labels: shape (n,).
-        scores: shape (n,), in [0, 1], or below 0 for texts in which nothing was found.
-        threshold: a text counts as found from this score on.
-    """
-    positives, negatives = int(labels.sum()), int((~labels).sum())
-    hit = scores >= threshold
-    tp, predicted = int((hit & labels).sum()), int(hit.sum())
-    auc = average_precision = recall_at_1pct_fpr = None
-    if positives and negatives:
-        values, group = np.unique(-scores, return_inverse=True)  # negated: from the highest score down
-        tps = np.bincount(group, weights=labels, minlength=len(values)).cumsum()
-        fps = np.bincount(group, weights=~labels, minlength=len(values)).cumsum()
-        steps = np.diff(tps, prepend=0)
-        auc = float((np.diff(fps, prepend=0) * (tps - steps / 2)).sum() / (positives * negatives))
-        average_precision = float((steps * tps / (tps + fps)).sum() / positives)
-        recall_at_1pct_fpr = float(tps[fps * 100 <= negatives].max(initial=0) / positives)
-    return Figures(
-        texts=len(labels),
-        positives=positives,
-        predicted=predicted,
-        precision=_ratio(tp, predicted),
-        recall=_ratio(tp, positives),
-        f1=_ratio(2 * tp, predicted + positives),
-        false_positive_rate=_ratio(predicted - tp, negatives),
-        auc=auc,
-        average_precision=average_precision,
-        recall_at_1pct_fpr=recall_at_1pct_fpr,
-    )
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return float(part / whole) if whole else None
-
-
 def _compare_spans(
     examples: Sequence[Example], found: Sequence[Sequence[Finding]], categories: Collection[str], threshold: float
 ) -> _Compared:
@@ -460,39 +258,12 @@ def _compare_spans(
             if finding.span is not None and finding.score >= threshold:
                 seen[finding.category].add(finding.span)
         for name in gold.keys() | seen.keys():
-            tallies[example.source, name] += _tally(gold[name], seen[name])
+            tallies[example.source, name] += span_tally(gold[name], seen[name])
     texts = Counter(example.source for example in examples)
 
     def total(place: int | None, name: str = "") -> Figures:
         own = [tally for key, tally in tallies.items() if place is None or key[place] == name]
-        return _span_figures(texts[name] if place == 0 else len(examples), sum(own, np.zeros(5, dtype=np.int64)))
+        return span_figures(texts[name] if place == 0 else len(examples), sum(own, np.zeros(5, dtype=np.int64)))
 
     names = sorted({name for _, name in tallies} | set(categories))
     return total(None), {name: total(1, name) for name in names}, {name: total(0, name) for name in sorted(texts)}
-
-
-def _tally(gold: set[tuple[int, int]], seen: set[tuple[int, int]]) -> NDArray[np.int64]:
-    return np.array([len(gold & seen), len(seen), len(gold), _overlapping(seen, gold), _overlapping(gold, seen)])
-
-
-def _overlapping(spans: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]]) -> int:
-    """How many of ``spans`` overlap one of ``others``: more of those start before its end than end before its start."""
-    starts, ends = sorted(start for start, _ in others), sorted(end for _, end in others)
-    return sum(bisect_left(starts, end) > bisect_right(ends, start) for start, end in spans)
-
-
-def _span_figures(texts: int, tally: NDArray[np.int64]) -> Figures:
-    tp, seen, gold, seen_right, gold_found = (int(count) for count in tally)
-    # The harmonic mean of seen_right / seen and gold_found / gold, without dividing by nothing.
-    overlap_f1 = _ratio(2 * seen_right * gold_found, seen_right * gold + gold_found * seen)
-    return Figures(
-        texts=texts,
-        positives=gold,
-        predicted=seen,
-        precision=_ratio(tp, seen),
-        recall=_ratio(tp, gold),
-        f1=_ratio(2 * tp, seen + gold),
-        overlap_precision=_ratio(seen_right, seen),
-        overlap_recall=_ratio(gold_found, gold),
-        overlap_f1=0.0 if overlap_f1 is None and seen + gold else overlap_f1,
-    )

@@ -47,6 +47,8 @@ _ROLE_AT = {
     Stage.TOOL_RESULT: Role.TOOL,
     Stage.CONTEXT: Role.RETRIEVAL,
 }
+# What a detector builds at its first text, it builds before the first request.
+_WARM_UP = (Text("Mail ada@example.com or call +1 212-555-0187, key=9f8a7c6b, <b>1.5</b> at http://example.com/?q=%41"),)
 _PROMPT: ContextVar[Prompt | None] = ContextVar("llmguard_prompt", default=None)
 
 
@@ -295,6 +297,8 @@ class Guard:
                 known = [*available(), *self._own]
                 raise policy.error(f"unknown detector {name!r}{nearest(name, known)}", detector=name)
             held = self._loaded[name] = (options, load(name, options))
+            if held[1].inline:
+                held[1].detect(_WARM_UP)
         return held[1]
 
     def _watch(self, policy: object) -> Watcher:

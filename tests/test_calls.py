@@ -106,7 +106,9 @@ def test_text_is_found_by_annotation(guard: Guard) -> None:
     ) -> list[Any]:
         return [a, b, *c, d[0]["content"], e, f, *g]
 
-    seen = ask("bad", None, ["bad"], [{"role": "user", "content": "bad"}], "bad", Text("bad", Role.TOOL), ["bad"], 3, {})
+    seen = ask(
+        "bad", None, ["bad"], [{"role": "user", "content": "bad"}], "bad", Text("bad", Role.TOOL), ["bad"], 3, {}
+    )
     assert [x.content if isinstance(x, Text) else x for x in seen] == ["bad", None, "bad", "bad", "bad", "bad", "bad"]
     for index in (0, 2, 3, 4, 5, 6):
         values: list[Any] = ["", None, [""], [{"role": "user", "content": ""}], "", Text(""), [""], 3, {}]
@@ -140,7 +142,9 @@ def test_tool_messages_are_checked_as_tool_results() -> None:
             chat([{"role": "user", "content": "x"}, {"role": "tool", "content": "bad"}])
 
 
-@pytest.mark.parametrize("output", ["text", lambda r: r.text, (lambda r: r.text, lambda r, text: Answer(text, r.tokens))])
+@pytest.mark.parametrize(
+    "output", ["text", lambda r: r.text, (lambda r: r.text, lambda r, text: Answer(text, r.tokens))]
+)
 def test_which_part_of_the_result_is_text_can_be_said(guard: Guard, output: Any) -> None:
     @guard(output=output)
     def ask(question: str) -> Answer:

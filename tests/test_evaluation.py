@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmguard.errors import ConfigurationError, DetectorError
-from llmguard.evaluation import Example, Figures, Kind, evaluate, figures, read
+from llmguard.evaluation import evaluate
+from llmguard.examples import Example, Kind, read
+from llmguard.figures import Figures, figures
 from llmguard.types import Finding, Role, Scope, Text
 
 if TYPE_CHECKING:

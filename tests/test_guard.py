@@ -245,7 +245,9 @@ def test_own_detectors_come_ready_made() -> None:
 def test_an_unknown_detector_names_the_file_the_line_and_the_nearest(tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text("name: p\nversion: '1'\nrules:\n  - {detector: unicod, action: block}\n")
-    with pytest.raises(ConfigurationError, match=r"policy\.yaml:4: unknown detector 'unicod' \(did you mean 'unicode'\?\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"policy\.yaml:4: unknown detector 'unicod' \(did you mean 'unicode'\?\)"
+    ):
         Guard(file)
 
 

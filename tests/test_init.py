@@ -44,7 +44,9 @@ def loaded_by(program: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("program", ["import llmguard", "from llmguard import *", "from llmguard import Guard, Policy, detector"])
+@pytest.mark.parametrize(
+    "program", ["import llmguard", "from llmguard import *", "from llmguard import Guard, Policy, detector"]
+)
 def test_importing_loads_nothing_heavy(program: str) -> None:
     assert loaded_by(program) == set()
 
@@ -69,7 +71,11 @@ def test_the_version_is_the_packages() -> None:
 
 @pytest.mark.parametrize(
     ("package", "detector", "extra"),
-    [("presidio_analyzer", "pii", "pii"), ("detect_secrets", "secrets", "secrets"), ("ahocorasick_rs", "keywords", "keywords")],
+    [
+        ("presidio_analyzer", "pii", "pii"),
+        ("detect_secrets", "secrets", "secrets"),
+        ("ahocorasick_rs", "keywords", "keywords"),
+    ],
 )
 def test_a_missing_extra_is_one_error_that_names_the_pip_command(package: str, detector: str, extra: str) -> None:
     options = {"deny": ["x"]} if detector == "keywords" else {}

@@ -35,9 +35,18 @@ BROKEN = {
     "NaN score": (lambda texts: [[Finding("BROKEN", float("nan"))] for _ in texts], "llmguard.errors.DetectorError"),
     "score above 1": (lambda texts: [[Finding("BROKEN", 1.5)] for _ in texts], "llmguard.errors.DetectorError"),
     "score is a word": (lambda texts: [[Finding("BROKEN", "high")] for _ in texts], "TypeError"),
-    "span after the end": (lambda texts: [[Finding("BROKEN", 1.0, (0, 999))] for _ in texts], "llmguard.errors.DetectorError"),
-    "negative span": (lambda texts: [[Finding("BROKEN", 1.0, (-1, 2))] for _ in texts], "llmguard.errors.DetectorError"),
-    "span turned round": (lambda texts: [[Finding("BROKEN", 1.0, (3, 2))] for _ in texts], "llmguard.errors.DetectorError"),
+    "span after the end": (
+        lambda texts: [[Finding("BROKEN", 1.0, (0, 999))] for _ in texts],
+        "llmguard.errors.DetectorError",
+    ),
+    "negative span": (
+        lambda texts: [[Finding("BROKEN", 1.0, (-1, 2))] for _ in texts],
+        "llmguard.errors.DetectorError",
+    ),
+    "span turned round": (
+        lambda texts: [[Finding("BROKEN", 1.0, (3, 2))] for _ in texts],
+        "llmguard.errors.DetectorError",
+    ),
     "undeclared category": (lambda texts: [[Finding("OTHER")] for _ in texts], "llmguard.errors.DetectorError"),
     "findings of no kind": (lambda texts: [["BROKEN"] for _ in texts], "llmguard.errors.DetectorError"),
 }

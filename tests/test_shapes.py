@@ -100,7 +100,9 @@ def test_a_plain_object_is_copied_too() -> None:
     assert value.inner.text == "a"
 
 
-@pytest.mark.parametrize("where", [lambda r: r.text.strip(), lambda r: "constant", lambda r: len(r), lambda r: r.a + "x"])
+@pytest.mark.parametrize(
+    "where", [lambda r: r.text.strip(), lambda r: "constant", lambda r: len(r), lambda r: r.a + "x"]
+)
 def test_a_getter_that_can_not_be_reversed_is_refused(where: object) -> None:
     with pytest.raises(ConfigurationError, match=r"pair \(getter, setter\)"):
         part(where)  # type: ignore[arg-type]

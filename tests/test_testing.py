@@ -155,7 +155,8 @@ def test_capture_catches_all_three_signals_and_leaves_the_globals_alone() -> Non
         with seen.tracer_provider.get_tracer("test").start_as_current_span("outer"):
             seen.meter_provider.get_meter("test").create_counter("hits").add(2, {"kind": "x"})
             seen.logger_provider.get_logger("test").emit(LogRecord(body="hello"))
-            assert len(seen.spans) == 0
+            ended = len(seen.spans)
+        assert ended == 0
         assert [span.name for span in seen.spans] == ["outer"]
     assert [span.name for span in seen.spans] == ["outer"]
     assert [(point.value, dict(point.attributes)) for point in seen.metrics()["hits"]] == [(2, {"kind": "x"})]

@@ -105,6 +105,8 @@ def _print(decision: Decision) -> None:
         console.print(Styled(f"Coverage: {', '.join(f'{share:.0%}' for share in decision.coverage)}", "bold red"))
     if decision.findings:
         table = Table("detector", "category", "score", "span", "action", "reasons")
+        for column in table.columns:
+            column.overflow = "fold"
         for found in decision.findings:
             span = "all" if found.span is None else f"{found.span[0]}-{found.span[1]}"
             row = (found.detector, found.category, f"{found.score:.2f}", span, found.action, "\n".join(found.reasons))

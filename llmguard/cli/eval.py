@@ -15,7 +15,9 @@ from rich.text import Text as Styled
 
 from llmguard.cli.policy import named
 from llmguard.detectors.registry import load
-from llmguard.evaluation import Figures, Kind, Report, evaluate, read
+from llmguard.evaluation import Report, evaluate
+from llmguard.examples import Kind, read
+from llmguard.figures import Figures
 from llmguard.types import Detector, Role
 
 _COUNTS = {"texts": "texts", "positives": "pos.", "predicted": "found"}

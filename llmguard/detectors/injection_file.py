@@ -1,8 +1,9 @@
 """Rules of prompt injection as a YAML file says them: read, checked, compiled.
 
-A pattern is RE2 (case does not matter) with three shorthands: a blank stands for any white space, quotes
-or light punctuation; ``{gap}`` for up to four words of one sentence; ``{name}`` for the words listed under ``words``.
-``needs`` names plain words without which the rule cannot hit (``a|b & c``: a or b, and c); it is not tried without them.
+A pattern is RE2 (case does not matter) with three shorthands: a blank stands for any white space, quotes or light
+punctuation; ``{gap}`` for up to four words of one sentence; ``{name}`` for the words listed under ``words``. ``needs``
+names plain words without which the rule cannot hit (``a|b & c``: a or b, and c; the rarest last); it is not tried
+without them.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ _BUILT_IN = {
     "gap": rf"(?:\s+[^\s.!?]+){{0,4}}{_BLANK}",
     "_": _BLANK,
 }
+_GAP = r"[\W_]+"
+_OR = re.compile(r"(?<!\\)\|")
 _BARE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]| ")
 _MACRO = re.compile(r"(?<!\\p)(?<!\\P)\{([a-z_]+)\}")
 
@@ -59,8 +62,8 @@ class Rule:
         roles: the texts it looks at; all when empty.
         reason: why it is a finding, in fixed words.
         reference: where the shape is described.
-        needs: what a text must hold for the rule to be tried: one of these, each a set of RE2 patterns that must
-            all match. Plain words, so that the scan for all of them is one small automaton.
+        needs: what a text must hold for the rule to be tried: one of these, each of RE2 patterns that must
+            all match, the rarest last. Plain words, so that the scan for all of them is one small automaton.
         search: the compiled patterns, for UTF-8 bytes.
     """
 
@@ -70,7 +73,7 @@ class Rule:
     roles: frozenset[Role]
     reason: str
     reference: str
-    needs: tuple[frozenset[str], ...]
+    needs: tuple[tuple[str, ...], ...]
     search: Any = field(repr=False, compare=False)
 
 
@@ -148,15 +151,24 @@ def _expand(pattern: str, words: Mapping[str, str], where: str, path: str) -> st
     return _MACRO.sub(word, blanks)
 
 
-def _need(source: str) -> frozenset[str]:
-    """``a|b & c`` as patterns: one of the words a and b, and the word c; case does not matter."""
-    groups = ([re.escape(word) for word in group.split("|")] for group in source.split(" & "))
-    return frozenset("(?i)" + "|".join(group) for group in groups)
+def _need(source: str) -> tuple[str, ...]:
+    r"""``a|b & c`` as patterns: a word that starts with a or b, and one that starts with c.
+
+    A blank at the end of a word says that the word ends there; one inside stands for what may stand between
+    words; ``\|`` is the sign itself.
+    """
+    return tuple("(?i)" + "|".join(map(_word, _OR.split(group))) for group in source.split(" & "))
 
 
-def _rule(entry: Any, words: Mapping[str, str], path: str) -> Rule:
-    import re2
+def _word(word: str) -> str:
+    word = word.replace("\\|", "|")
+    inner = _GAP.join(map(re.escape, word.split()))
+    before = r"\b" if word[0].isascii() and word[0].isalnum() else ""
+    return before + inner + (r"\b" if word.endswith(" ") and word[-2:-1].isascii() else "")
 
+
+def _checked(entry: Any, path: str) -> str:
+    """How messages name the rule, once its plain keys are right."""
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
         raise ConfigurationError("every rule must be a mapping with an id", source=path)
     where = f"rule {entry['id']!r}"
@@ -172,16 +184,32 @@ def _rule(entry: Any, words: Mapping[str, str], path: str) -> Rule:
     score = entry.get("score")
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 < score <= 1:
         raise ConfigurationError(f"{where}: score must be a number in (0, 1], not {score!r}", source=path)
-    roles = entry.get("roles", [])
-    for role in roles if isinstance(roles, list) else [roles]:
-        if role not in list(Role):
-            raise ConfigurationError(f"{where}: unknown role {role!r}{nearest(str(role), list(Role))}", source=path)
-    patterns = entry.get("patterns")
-    if not isinstance(patterns, list) or not patterns or not all(isinstance(one, str) and one for one in patterns):
-        raise ConfigurationError(f"{where}: patterns must be a list of strings", source=path)
-    needs = entry.get("needs", [])
-    if not isinstance(needs, list) or not all(isinstance(one, str) and one for one in needs):
-        raise ConfigurationError(f"{where}: needs must be a list of strings", source=path)
+    return where
+
+
+def _roles(names: Any, where: str, path: str) -> frozenset[Role]:
+    for name in names if isinstance(names, list) else [names]:
+        if name not in list(Role):
+            raise ConfigurationError(f"{where}: unknown role {name!r}{nearest(str(name), Role)}", source=path)
+    return frozenset(map(Role, names if isinstance(names, list) else [names]))
+
+
+def _strings(entry: dict[str, Any], key: str, where: str, path: str) -> list[str]:
+    values = entry.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(one, str) and one for one in values):
+        raise ConfigurationError(f"{where}: {key} must be a list of strings", source=path)
+    if key == "patterns" and not values:
+        raise ConfigurationError(f"{where}: patterns must not be empty", source=path)
+    return values
+
+
+def _rule(entry: Any, words: Mapping[str, str], path: str) -> Rule:
+    import re2
+
+    where = _checked(entry, path)
+    roles = _roles(entry.get("roles", []), where, path)
+    needs = _strings(entry, "needs", where, path)
+    patterns = _strings(entry, "patterns", where, path)
     options = re2.Options()
     options.never_capture = True
     options.log_errors = False
@@ -195,10 +223,10 @@ def _rule(entry: Any, words: Mapping[str, str], path: str) -> Rule:
     return Rule(
         id=entry["id"],
         category=entry["category"],
-        score=float(score),
-        roles=frozenset(map(Role, roles if isinstance(roles, list) else [roles])),
+        score=float(entry["score"]),
+        roles=roles,
         reason=entry["reason"],
         reference=entry["reference"],
-        needs=tuple(_need(one) for one in needs) or (frozenset({pattern}),),
+        needs=tuple(_need(one) for one in needs) or ((pattern,),),
         search=search,
     )

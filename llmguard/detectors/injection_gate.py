@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llmguard.detectors.patterns import PatternSet
 from llmguard.detectors.views import CONTROLS
+from llmguard.types import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ class Hits(NamedTuple):
     controls: bool = False
 
 
-_NONE = Hits()
+NONE = Hits()
 
 
 class Gate:
@@ -50,29 +51,49 @@ class Gate:
         bit = {group: 1 << index for index, group in enumerate(groups)}
         self._all = (1 << len(groups)) - 1
         self._words = len(groups)
-        self._masks = [
-            (sum(bit[group] for group in need), index) for index, rule in enumerate(rules) for need in rule.needs
-        ]
+        self._bits = [1 << index for index in range(len(groups) + len(kinds) + 1)]
+        self._tries = {role: self._alternatives(role, bit) for role in Role}
 
-    def match(self, content: str | bytes) -> Hits:
+    def _alternatives(self, role: Role, bit: Mapping[str, int]) -> list[list[tuple[int, int]]]:
+        """For each set of words the rules to try when it is there and the other sets that go with it.
+
+        Each need hangs on its last set, which the rules' file keeps for the rarest words.
+        """
+        tries: list[list[tuple[int, int]]] = [[] for _ in bit]
+        for index, rule in enumerate(self._rules):
+            for need in rule.needs if role in (rule.roles or Role) else ():
+                tries[bit[need[-1]].bit_length() - 1].append((sum(bit[group] for group in set(need)), index))
+        return tries
+
+    def match(self, content: str | bytes, role: Role) -> Hits:
         """What may be in a text, by one linear scan."""
         found = self._set.match(content)
         if not found:
-            return _NONE
-        seen = 0
-        for index in found:
-            seen |= 1 << index
-        rules = tuple(dict.fromkeys(index for mask, index in self._masks if seen & mask == mask))
+            return NONE
+        bits = self._bits
+        seen = sum([bits[index] for index in found])
+        tries = self._tries[role]
+        words = self._words
+        rules = tuple(
+            dict.fromkeys(
+                [rule for index in found if index < words for mask, rule in tries[index] if seen & mask == mask]
+            )
+        )
         if seen <= self._all:
-            return Hits(rules) if rules else _NONE
+            return Hits(rules) if rules else NONE
         first = self._words
         kinds = tuple(name for index, name in enumerate(self._kinds, first) if seen >> index & 1)
         return Hits(rules, kinds, bool(seen >> first + len(self._kinds) & 1))
 
-    def hits(self, content: str, role: Role) -> Iterator[tuple[Rule, int, int]]:
+    def hits(self, content: str, role: Role, rules: tuple[int, ...]) -> Iterator[tuple[Rule, int, int]]:
         """The rules' hits in a text, as code points.
 
         The search runs over UTF-8, where offsets cost nothing; code points are counted once at the end.
+
+        Args:
+            content: the text.
+            role: who it comes from; rules that are limited to other roles are left out.
+            rules: what ``match`` said of the text.
         """
         data = content.encode()
         found: list[tuple[int, int, int]] = []
@@ -80,11 +101,9 @@ class Gate:
             end = min(start + _PIECE, len(data))
             last = end == len(data)
             own = end if last else end - _OVERLAP
-            for index in self.match(data[start:end] if start or not last else data).rules:
-                rule = self._rules[index]
-                if rule.roles and role not in rule.roles:
-                    continue
-                for match in rule.search.finditer(data, start, end):
+            whole = last and not start
+            for index in rules if whole else self.match(data[start:end], role).rules:
+                for match in self._rules[index].search.finditer(data, start, end):
                     first, stop = match.span()
                     if first < own or last:
                         found.append((first, stop, index))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmguard.detectors.decoding import CANDIDATES, decoded
 from llmguard.detectors.injection_file import CATEGORIES, ENCODED, Rule, bundled_rules, read_rules
-from llmguard.detectors.injection_gate import Gate
+from llmguard.detectors.injection_gate import NONE, Gate, Hits
 from llmguard.detectors.views import View, normalised
 from llmguard.errors import ConfigurationError, nearest
 from llmguard.types import Finding, Role, Scope, Text
@@ -30,13 +30,18 @@ _HIDDEN = 0.5
 _MENTIONED = 0.5
 """A shape that is only talked about counts half: 'why do people write "ignore your rules"?'."""
 
+_SPEECH = (
+    r"typ(?:es?|ed|ing)|writ(?:es?|ing|ten)|wrote|says?|said|like|e\.g\.|examples?|instance|phrases?|payloads?"
+    r"|logged|inputs?|called|means?|mean|printed|strings?|quot\w+|reads|is|does|should it be|contain(?:s|ed)|tests?"
+    r"|translate|schrei\w+|dice|dit|met|mit"
+)
 _MENTION = re.compile(
-    r"(?:\b(?:typ(?:es?|ed|ing)|writ(?:es?|ing|ten)|wrote|says?|said|like|e\.g\.|examples?|instance|phrases?|payloads?|logged"
-    r"|inputs?|called|means?|mean|printed|strings?|quot\w+|reads|is|does|should it be|contain(?:s|ed)|tests?|translate|schrei\w+|dice|dit|met|mit)\b"
-    r"[^\"“”„«»\n]{0,40}|:\s{0,3}[^\"“”„«»\n]{0,40}\"[^\"\n]{0,60}\", )[\"“„«][^\"“”„«»\n]{0,60}$",
+    rf"(?:\b(?:{_SPEECH})\b[^\"“”„«»\n]{{0,40}}|:\s{{0,3}}[^\"“”„«»\n]{{0,40}}\"[^\"\n]{{0,60}}\", )"
+    r"[\"“„«][^\"“”„«»\n]{0,60}$",
     re.IGNORECASE,
 )
 _BEFORE = 160
+_QUOTES = frozenset('"“„«')
 _SAID = {"INSTRUCTION_OVERRIDE", "PROMPT_EXTRACTION", "INDIRECT_INSTRUCTION", "EXFILTRATION"}
 
 _Key = tuple[int, int, str]
@@ -92,36 +97,37 @@ class InjectionRulesDetector:
 
     def _one(self, text: Text) -> list[Finding]:
         content = text.content
-        hits = self._gate.match(content)
+        hits = self._gate.match(content, text.role)
         plain = content.isascii()
-        if plain and not hits:
+        if plain and hits is NONE:
             return []
         found: dict[_Key, Finding] = {}
-        if hits.rules:
-            self._collect(View("", content), text.role, found)
+        self._collect(View("", content), text.role, found, hits)
         base, kinds = content, hits.kinds
         if not plain or hits.controls:
             view = normalised(content)
             base = view.content
             if base != content:
-                hits = self._gate.match(base)
-                if hits.rules:
-                    self._collect(view, text.role, found)
+                hits = self._gate.match(base, text.role)
+                self._collect(view, text.role, found, hits)
                 for reading in decoded(base, hits.kinds) if hits.kinds else ():
                     self._collect(_Chained(reading, view), text.role, found)
         if kinds and (base == content or "tags" in kinds):
             for reading in decoded(content, kinds):
                 self._collect(reading, text.role, found)
-        return _combined(found)
+        return _combined(found) if found else []
 
-    def _collect(self, view: View | _Chained, role: Role, found: dict[_Key, Finding]) -> None:
+    def _collect(self, view: View | _Chained, role: Role, found: dict[_Key, Finding], hits: Hits | None = None) -> None:
         """Adds the findings of one reading; a span that a plainer reading gave for the rule is kept."""
-        for rule, start, end in self._gate.hits(view.content, role):
+        hits = self._gate.match(view.content, role) if hits is None else hits
+        if not hits.rules:
+            return
+        for rule, start, end in self._gate.hits(view.content, role, hits.rules):
             span = view.original(start, end)
             if (*span, rule.id) not in found:
                 before = view.content[max(0, start - _BEFORE) : start + 1]
-                mentioned = rule.category in _SAID and _MENTION.search(before) is not None
-                found[*span, rule.id] = _finding(rule, view.name, span, mentioned)
+                mentioned = rule.category in _SAID and not _QUOTES.isdisjoint(before) and _MENTION.search(before)
+                found[*span, rule.id] = _finding(rule, view.name, span, bool(mentioned))
 
 
 class _Chained:

@@ -15,7 +15,7 @@ from llmguard.detectors.pii_proxy import prepare, proxy
 from llmguard.detectors.pii_recognizers import build
 from llmguard.detectors.pii_results import Hit, without_duplicates
 from llmguard.detectors.pii_rules import settle as settled
-from llmguard.detectors.pii_sources import Job, Source, plan
+from llmguard.detectors.pii_sources import Job, PhoneJob, Source, plan
 from llmguard.types import Finding, Scope, Text
 
 _LIFT = 0.35
@@ -107,6 +107,8 @@ class PiiDetector:
                 first, *rest = (place[pattern] for pattern in job.prefilter)
                 self._jobs[first].append((frozenset(rest), job))
         self._set = PatternSet(patterns)
+        limits = [source.threshold for source in self._sources if source.category == "IP_ADDRESS"]
+        self._addresses_stay = self._settle and not self._allowed and max(limits, default=0.0) == 0
         self._reasons = [((source.name,), (source.name, "context")) for source in self._sources]
         prepare()
 
@@ -158,29 +160,33 @@ class PiiDetector:
     def _hits(self, text: str, data: bytes, jobs: Iterable[Job]) -> list[Hit]:
         """What Presidio's engine would find."""
         raw: dict[int, list[Hit]] = {}
+        addresses: set[tuple[int, int]] = set()
         for job in jobs:
-            for hit in job.hits(text, data):
+            # A phone number that is an IP address gives way to it in the end: it is not even looked at.
+            found = job.hits(text, data, addresses) if isinstance(job, PhoneJob) else job.hits(text, data)
+            for hit in found:
+                if hit.category == "IP_ADDRESS" and self._addresses_stay:
+                    addresses.add((hit.start, hit.end))
                 raw.setdefault(hit.source, []).append(hit)
         hits: list[Hit] = []
-        for index, found in raw.items():
-            alone = len(found) == 1 or self._sources[index].in_groups
-            hits += found if alone else without_duplicates(found)
+        for index, own in raw.items():
+            alone = len(own) == 1 or self._sources[index].in_groups
+            hits += own if alone else without_duplicates(own)
         hits = self._lifted(text, hits)
         hits = [hit for hit in hits if hit.score >= self._sources[hit.source].threshold]
         return self._not_allowed(text, without_duplicates(hits))
 
     def _lifted(self, text: str, hits: list[Hit]) -> list[Hit]:
         """The finds, with those near a context word of their recognizer scored higher."""
-        around = None
+        around = Surroundings(text, (hit.start for hit in hits if self._sources[hit.source].context))
         lifted = []
         for hit in hits:
             source: Source = self._sources[hit.source]
-            if source.context:
-                around = around or Surroundings(text, len(hits))
-                if around.support(hit.start, hit.source, source.context):
-                    lifted.append(hit._replace(score=min(max(hit.score + _LIFT, _LIFTED), 1.0), lifted=True))
-                    continue
-            lifted.append(hit)
+            if source.context and around.support(hit.start, hit.source, source.context):
+                score = min(max(hit.score + _LIFT, _LIFTED), 1.0)
+                lifted.append(Hit(hit.category, hit.start, hit.end, score, hit.source, lifted=True))
+            else:
+                lifted.append(hit)
         return lifted
 
     def _not_allowed(self, text: str, hits: list[Hit]) -> list[Hit]:

@@ -1,7 +1,7 @@
 """Tokens, lemmas and stop words without a model, so that the words before a find count.
 
 ``engine`` gives them to Presidio as an ``NlpEngine``; ``Surroundings`` gives the detector the same words for
-one find without cutting up the rest of the text. Both read ``TOKEN`` and ``keyword`` below.
+one find without cutting up the rest of the text.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 TOKEN = re.compile(r"\w+|[^\w\s]+|\s+\Z")
 """A word, a run of punctuation, or the white space that ends the text."""
 
+_WORD = re.compile(r"\w+")
+
 STOP_WORDS = frozenset(
     "a about above after again all also am an and any are as at be because been before being below between both "
     "but by can could did do does doing down during each few for from further had has have having he her here "
@@ -29,9 +31,8 @@ STOP_WORDS = frozenset(
 WINDOW = 6
 """Keywords looked at: the five before a find, and the one that it starts in (Presidio's defaults)."""
 
-_FEW = 32
-_FIRST_LOOK = 96
-_LAST_LOOK = 4096
+_LOOK = 96
+_LONG = 200
 
 
 def lemma(token: str) -> str:
@@ -40,7 +41,7 @@ def lemma(token: str) -> str:
     Context words match inside longer words, so that no other ending has to go.
     """
     word = token.lower()
-    return word[:-3] + "y" if len(word) > 4 and word.endswith("ies") else word
+    return word[:-3] + "y" if word[-3:] == "ies" and len(word) > 4 else word
 
 
 def is_punctuation(token: str) -> bool:
@@ -48,29 +49,32 @@ def is_punctuation(token: str) -> bool:
     return not re.search(r"\w", token)
 
 
-def keyword(token: str) -> str:
-    """The lemma if the word can be a context word, else ""."""
-    word = lemma(token)
-    return "" if word in STOP_WORDS or is_punctuation(token[:1]) else word
-
-
 class Surroundings:
-    """The keywords before places of one text; for few places only the words near them are read.
+    """The keywords around places of one text; only the words near them are read.
 
     Args:
         text: the text.
-        places: how many places will be asked for, about.
+        places: where the finds start that will be asked about.
     """
 
-    __slots__ = ("_all", "_known", "_text", "_words")
+    __slots__ = ("_known", "_near", "_starts", "_text", "_words")
 
-    def __init__(self, text: str, places: int) -> None:
+    def __init__(self, text: str, places: Iterable[int]) -> None:
         self._text = text
         self._known: dict[tuple[int, int], bool] = {}
         self._words: list[tuple[int, int, str]] = []
-        self._all = False
-        if places > _FEW:
-            self._read_all()
+        self._starts: list[int] = []
+        self._near: list[int] = []
+        first = last = -1
+        for place in sorted(set(places)):
+            if first < 0:
+                first = place
+            elif place - last > _LOOK:
+                self._read(first, last)
+                first = place
+            last = place
+        if first >= 0:
+            self._read(first, last)
 
     def support(self, place: int, source: int, context: Sequence[str]) -> bool:
         """Whether one of the keywords around ``place`` holds a context word.
@@ -78,16 +82,21 @@ class Surroundings:
         Those are the ``WINDOW`` keywords up to the word at ``place``, and the next one when that word is none.
 
         Args:
-            place: where a find starts.
+            place: one of the places.
             source: whose find it is; the same number comes with the same words.
             context: lower-case words.
         """
         for start, _, word in self._around(self._word_at(place)):
-            known = self._known.get((start, source))
-            if known is None:
-                known = self._known[start, source] = any(part in word for part in context)
-            if known:
-                return True
+            if len(word) > _LONG:
+                known = self._known.get((start, source))
+                if known is None:
+                    known = self._known[start, source] = any(part in word for part in context)
+                if known:
+                    return True
+                continue
+            for part in context:
+                if part in word:
+                    return True
         return False
 
     def _word_at(self, place: int) -> int:
@@ -98,43 +107,42 @@ class Surroundings:
         return place
 
     def _around(self, place: int) -> list[tuple[int, int, str]]:
-        look = _FIRST_LOOK
-        while not self._all:
-            low = max(0, place - look)
-            words = self._read(low, place, place + _LAST_LOOK)
-            if words is None or look > _LAST_LOOK:
-                self._read_all()
-                break
-            index = bisect.bisect_right(words, place, key=itemgetter(0))
-            if low == 0 or index >= WINDOW:
-                return self._chosen(words, index, place)
-            look *= 4
-        return self._chosen(self._words, bisect.bisect_right(self._words, place, key=itemgetter(0)), place)
+        index = bisect.bisect_right(self._words, place, key=_START)
+        low = self._near[bisect.bisect_right(self._near, place) - 1]
+        if low > 0 and (index < WINDOW or self._words[index - WINDOW][0] <= low):
+            # So many stop words stand here that the look back was too short.
+            self._words.clear()
+            self._near = [0]
+            self._take(0, len(self._text))
+            index = bisect.bisect_right(self._words, place, key=_START)
+        inside = index > 0 and self._words[index - 1][1] > place
+        return self._words[max(0, index - WINDOW) : index if inside else index + 1]
 
-    @staticmethod
-    def _chosen(words: list[tuple[int, int, str]], index: int, place: int) -> list[tuple[int, int, str]]:
-        inside = index > 0 and words[index - 1][1] > place
-        return words[max(0, index - WINDOW) : index if inside else index + 1]
+    def _read(self, first: int, last: int) -> None:
+        low = max(0, first - _LOOK)
+        if self._words and low <= self._words[-1][1]:
+            low = self._words[-1][1]
+        else:
+            self._near.append(low)
+        self._take(low, last)
 
-    def _read(self, low: int, place: int, high: int) -> list[tuple[int, int, str]] | None:
-        """Keywords from ``low`` to the first that ends after ``place``; None when none does before ``high``."""
-        found = []
-        for match in TOKEN.finditer(self._text, low):
+    def _take(self, low: int, last: int) -> None:
+        """Take in the keywords from ``low`` to the first that ends after ``last``."""
+        for match in _WORD.finditer(self._text, low):
+            word = match.group().lower()
+            if word in STOP_WORDS:
+                continue
+            if word[-3:] == "ies":
+                word = lemma(word)
+                if word in STOP_WORDS:
+                    continue
             start, end = match.span()
-            if start > high:
-                return None
-            # What is cut at the left edge is no whole word.
-            if (start > low or low == 0) and (word := keyword(match.group())):
-                found.append((start, end, word))
-                if end > place:
-                    break
-        return found
+            self._words.append((start, end, word))
+            if end > last:
+                break
 
-    def _read_all(self) -> None:
-        self._all = True
-        for match in TOKEN.finditer(self._text):
-            if word := keyword(match.group()):
-                self._words.append((match.start(), match.end(), word))
+
+_START = itemgetter(0)
 
 
 @functools.cache

@@ -24,6 +24,7 @@ _TYPES = (
     "voicemail",
 )
 _PLAIN_TRANSFORM = re.compile(r"(?:\\\d)+\Z")
+_FIRST_GROUP_ONLY = re.compile(r"\(?\\1\)?\Z")
 _SHORT = 5
 _HEAD = 3
 _PREFIX_DIGITS = 7
@@ -36,15 +37,15 @@ def _valid(metadata: Any) -> str:
     return "|".join(patterns)
 
 
-def _national(parsing: Sequence[Any], valid: Sequence[Any]) -> str | None:
-    """A national prefix and a valid number.
+def _national(parsing: Sequence[Any], valid: Sequence[Any]) -> tuple[str, str] | None:
+    """A national prefix, or none, and a valid number, as two patterns.
 
     Args:
         parsing: metadata of the regions whose prefixes may be taken off.
         valid: metadata of the regions where the number may be valid.
 
     Returns:
-        A pattern of digits; None when a region rewrites digits.
+        Patterns of digits; None when a region rewrites digits.
     """
     prefixes = [""]
     for metadata in parsing:
@@ -57,7 +58,43 @@ def _national(parsing: Sequence[Any], valid: Sequence[Any]) -> str | None:
         elif metadata.national_prefix_for_parsing:
             prefixes.append(metadata.national_prefix_for_parsing)
     numbers = dict.fromkeys(filter(None, map(_valid, valid)))
-    return f"(?:{'|'.join(dict.fromkeys(prefixes))})(?:{'|'.join(numbers)})"
+    return f"(?:{'|'.join(dict.fromkeys(prefixes))})", f"(?:{'|'.join(numbers)})"
+
+
+class _Bare:
+    """Whether a region takes a number without its national prefix: it depends on how the number is written there.
+
+    The rule is that of leniency VALID: the first format that fits a number says whether the prefix belongs to it.
+
+    Args:
+        parsing: metadata of the region, for its national prefix.
+        main: metadata of the main region of its country code, for its formats.
+    """
+
+    __slots__ = ("_formats", "_prefix")
+
+    def __init__(self, parsing: Any, main: Any) -> None:
+        prefixes = [data.national_prefix_for_parsing for data in (parsing, main) if data.national_prefix_for_parsing]
+        self._prefix = re.compile("|".join(prefixes)).match if prefixes else None
+        self._formats = [
+            (
+                re.compile(form.leading_digits_pattern[-1]).match if form.leading_digits_pattern else None,
+                re.compile(form.pattern).fullmatch,
+                not form.national_prefix_formatting_rule
+                or bool(form.national_prefix_optional_when_formatting)
+                or _FIRST_GROUP_ONLY.match(form.national_prefix_formatting_rule) is not None,
+            )
+            for form in main.number_format
+        ]
+
+    def takes(self, number: str) -> bool:
+        """Whether ``number`` may stand without a prefix."""
+        if self._prefix and self._prefix(number):
+            return True
+        for leading, pattern, free in self._formats:
+            if (leading is None or leading(number)) and pattern(number):
+                return free
+        return True
 
 
 class RegionNumbers:
@@ -72,20 +109,21 @@ class RegionNumbers:
 
         self._codes: dict[int, re.Pattern[str] | None] = {}
         self._unfiltered: list[str] = []
-        self._kept: list[str] = []
-        patterns = []
+        self._owners: list[tuple[str, _Bare | None]] = []
+        patterns: list[str] = []
         for region in regions:
-            pattern = self._pattern(phonenumbers.PhoneMetadata.metadata_for_region(region, None))
-            if pattern is None:
+            forms = self._forms(phonenumbers.PhoneMetadata.metadata_for_region(region, None))
+            if forms is None:
                 self._unfiltered.append(region)
-            else:
-                self._kept.append(region)
-                patterns.append(pattern)
+                continue
+            fronted, number, bare = forms
+            patterns += (fronted, number)
+            self._owners += ((region, None), (region, bare))
         self._whole = self._set(patterns, anchored=True)
         self._inside = self._set(patterns, anchored=False)
-        self._patterns = patterns
 
-    def _pattern(self, metadata: Any) -> str | None:
+    def _forms(self, metadata: Any) -> tuple[str, str, _Bare] | None:
+        """Patterns of the numbers with something in front and of those without, and which of the latter count."""
         import re2
 
         if metadata is None:
@@ -94,14 +132,19 @@ class RegionNumbers:
         national = _national([metadata, same_code[0]], same_code)
         if national is None:
             return None
-        digits = f"(?:{metadata.country_code})?{national}"
+        prefix, number = national
+        first = prefix.replace("(?:|", "(?:", 1)
+        # After the country code of its own region a prefix, which may be nothing, comes off twice.
+        fronted = f"{metadata.country_code}{prefix}{prefix}{number}"
+        if first != "(?:)":
+            fronted = f"{fronted}|{first}{number}"
         if metadata.international_prefix:
-            digits = f"(?:{metadata.international_prefix})[1-9][0-9]{{4,}}|{digits}"
+            fronted = f"(?:{metadata.international_prefix})[1-9][0-9]{{4,}}|{fronted}"
         try:
-            re2.compile(digits)
+            re2.compile(fronted)
         except re2.error:
             return None
-        return digits
+        return fronted, number, _Bare(metadata, same_code[0])
 
     @staticmethod
     def _metadata(code: int) -> list[Any]:
@@ -127,18 +170,24 @@ class RegionNumbers:
         made.Compile()
         return made.Match
 
-    def _named(self, found: list[int]) -> list[str]:
-        if not found:
-            return [*self._kept, *self._unfiltered]
-        return [*(self._kept[index - 1] for index in found if index), *self._unfiltered]
-
     def whole(self, digits: bytes) -> list[str]:
         """The regions that could take ``digits`` as one number."""
-        return self._named(self._whole(digits))
+        found = self._whole(digits)
+        if len(found) == 1:
+            return self._unfiltered
+        text = digits.decode()
+        named = dict.fromkeys(self._unfiltered)
+        for index in found or range(1, len(self._owners) + 1):
+            if index:
+                region, bare = self._owners[index - 1]
+                if region not in named and (bare is None or bare.takes(text)):
+                    named[region] = None
+        return list(named)
 
     def inside(self, digits: bytes) -> list[str]:
         """The regions that could take some stretch of ``digits`` as a number."""
-        return self._named(self._inside(digits))
+        found = self._inside(digits) or range(1, len(self._owners) + 1)
+        return list(dict.fromkeys([*(self._owners[index - 1][0] for index in found if index), *self._unfiltered]))
 
     def international(self, digits: bytes) -> bool:
         """Whether ``digits`` after a plus sign could be a number of any country."""
@@ -151,7 +200,7 @@ class RegionNumbers:
                 if code not in self._codes:
                     same_code = self._metadata(code)
                     national = _national(same_code[:1], same_code)
-                    self._codes[code] = re.compile(national) if national else None
+                    self._codes[code] = re.compile(national[0] + national[1]) if national else None
                 pattern = self._codes[code]
                 return pattern is None or pattern.fullmatch(text[width:]) is not None
         return False
@@ -160,12 +209,11 @@ class RegionNumbers:
         """The first three digits of all numbers of four or five digits that pass; "" if too many would."""
         if self._unfiltered:
             return ("",)
-        whole = self._whole
         heads = {
             head
             for head in (f"{number:0{_HEAD}d}" for number in range(10**_HEAD))
             if any(
-                len(whole(f"{head}{tail:0{width}d}".encode())) > 1
+                self.whole(f"{head}{tail:0{width}d}".encode())
                 for width in (1, _SHORT - _HEAD)
                 for tail in range(10**width)
             )

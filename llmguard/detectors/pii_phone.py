@@ -9,7 +9,7 @@ that can be looked at one by one. A region is asked about a cluster only if a st
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
 from llmguard.detectors.pii_numbers import RegionNumbers
@@ -65,15 +65,18 @@ class PhoneScan:
         options.never_capture = True
         self._find = re2.compile(_CLUSTER.encode(), options).finditer
 
-    def spans(self, text: str, proxy: bytes) -> Iterator[tuple[int, int]]:
+    def spans(self, text: str, proxy: bytes, but: Container[tuple[int, int]] = ()) -> Iterator[tuple[int, int]]:
         """Spans of the numbers found, region by region, so that one may come more than once.
 
         Args:
             text: any string.
             proxy: its proxy (``pii_proxy.proxy``).
+            but: clusters of digits that are not looked at, by their span.
         """
         for cluster in self._find(proxy):
             start, end = cluster.span()
+            if (start, end) in but:
+                continue
             chunk = proxy[start:end]
             digits = chunk.translate(None, _NOT_DIGITS)
             if len(digits) < self._shortest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,9 +99,9 @@ class PhoneJob:
         """What must be in a text for this to run."""
         return self.scan.prefilter
 
-    def hits(self, text: str, proxy: bytes) -> Iterator[Hit]:
-        """The numbers found, each once."""
-        for start, end in dict.fromkeys(self.scan.spans(text, proxy)):
+    def hits(self, text: str, proxy: bytes, but: Container[tuple[int, int]] = ()) -> Iterator[Hit]:
+        """The numbers found, each once, without those inside the spans ``but`` as a whole."""
+        for start, end in dict.fromkeys(self.scan.spans(text, proxy, but)):
             yield Hit(self.source.category, start, end, self.score, self.source.index)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from llmguard.detectors.secrets_merge import Candidate, merge
 from llmguard.detectors.secrets_options import enabled_shapes, own_shapes, read_allow_list, read_limits, read_names
-from llmguard.detectors.secrets_plugins import KEYWORD, SecondOpinion, assignment, window
+from llmguard.detectors.secrets_plugins import JWT, KEYWORD, SecondOpinion, assignment, signed_part, window
 from llmguard.detectors.secrets_shapes import Locator, Match, Shape, shipped
 from llmguard.detectors.secrets_values import NAMED, QUESTIONS, TIERS
 from llmguard.types import Finding, Scope, Text
@@ -100,6 +100,8 @@ class SecretsDetector:
         start, end, low, high = match
         if shape.plugin == KEYWORD:
             return self._opinion.confirms(KEYWORD, assignment(text[start:low], text[low:high], text[high:end]))
+        if shape.plugin == JWT:
+            return self._opinion.confirms(JWT, signed_part(text[low:high]))
         return self._opinion.confirms(shape.plugin, window(text, start, end, shape.before))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from llmguard.detectors.secrets_values import Limits
 from llmguard.errors import ConfigurationError, MissingExtraError
 
+JWT = "JwtTokenDetector"
 KEYWORD = "KeywordDetector"
 _ENTROPY = frozenset({"Base64HighEntropyString", "HexHighEntropyString"})
 _LONG_NAME = re.compile(r"(\w{24})\w+")
@@ -95,3 +96,11 @@ def assignment(lead: str, value: str, tail: str) -> str:
     """
     name = _GAP.sub(" ", _LONG_NAME.sub(r"\1", lead[-200:]))
     return f"{name}{value[:8]}{value[-1:]}{tail}"
+
+
+def signed_part(token: str) -> str:
+    """Header and payload of a JSON Web Token, which JwtTokenDetector decodes.
+
+    Behind them its expression starts anew at every ``eyJ`` of a signature and runs to its end.
+    """
+    return ".".join(token.split(".", 2)[:2])

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-_LONGEST = 512
+_LONGEST = 2048
 _SHORTEST_KEY = 8
 _SHORTEST_PART = 5
 _WEAK = 0.6

@@ -120,7 +120,9 @@ class TokenStatsDetector:
         # and merging characters lowers both: the low bytes alone clear nearly every text.
         data = content.encode("ascii") if content.isascii() else content.encode("utf-32-le", "surrogatepass")[::4]
         counts = np.bincount(np.frombuffer(data, np.uint8), minlength=256)
-        if np.add.reduce(counts * counts) > self._collisions * size * size and (bits := _entropy(content)) < self._low:
+        # Not a dot product: it would release the GIL, which costs more than it takes.
+        collisions = int(np.add.reduce(counts * counts))
+        if collisions > self._collisions * size * size and (bits := _entropy(content)) < self._low:
             found.append(Finding("LOW_ENTROPY", 1.0 - bits / (2.0 * self._low), None))
         repeats, solid = samples(content)
         if repeats:

@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import llmguard
-from llmguard.cli.main import app
+from llmguard.cli.main import Commands, app
+from llmguard.errors import ConfigurationError, DetectorError, LlmGuardError
 
 
 def test_version_and_help() -> None:
@@ -42,6 +44,24 @@ def test_the_console_script_runs() -> None:
     script = "import sys; sys.argv = ['llmguard', '--version']; from llmguard.cli import run; run()"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout == f"llmguard {llmguard.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ConfigurationError("what", source="f", line=2), 2), (DetectorError("d", "raised"), 1)]
+)
+def test_errors_of_ours_are_one_line(error: LlmGuardError, code: int) -> None:
+    other = typer.Typer(cls=Commands)
+
+    @other.callback()
+    def start() -> None:
+        """Makes `fail` a subcommand."""
+
+    @other.command()
+    def fail() -> None:
+        raise error
+
+    result = CliRunner().invoke(other, ["fail"])
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", f"llmguard: {error}\n")
 
 
 def test_text_that_the_terminal_cannot_show_is_escaped() -> None:

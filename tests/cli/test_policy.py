@@ -6,10 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from llmguard.cli.main import app
+from llmguard.policy import Policy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,15 +25,18 @@ def test_the_schema_is_json_schema() -> None:
 
 
 @pytest.mark.parametrize("preset", ["default", "strict", "observe"])
-def test_a_preset_shown_is_a_policy_that_checks(tmp_path: Path, preset: str) -> None:
+def test_a_preset_is_shown_as_it_is(preset: str) -> None:
     shown = run("show", preset)
     assert shown.exit_code == 0
-    assert "rules" in yaml.safe_load(shown.stdout)
-    path = tmp_path / "copy.yaml"
-    path.write_text(shown.stdout)
-    checked = run("check", path)
-    assert checked.exit_code == 0, checked.stderr
-    assert checked.stdout.startswith(f"{path}: ")
+    assert Policy.parse(shown.stdout) == Policy.preset(preset)
+
+
+def test_a_good_policy_is_summed_up(tmp_path: Path) -> None:
+    path = tmp_path / "good.yaml"
+    path.write_text('name: x\nversion: "2"\nrules:\n  - {detector: unicode, action: flag}\n')
+    result = run("check", path)
+    assert result.exit_code == 0
+    assert result.stdout == f"{path}: policy 'x' version '2' ({Policy.load(path).hash}): 1 rules for unicode\n"
 
 
 def test_an_unknown_preset() -> None:

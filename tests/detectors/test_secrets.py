@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pickle
 import random
+import re
 import string
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from detect_secrets.settings import transient_settings
@@ -15,7 +18,8 @@ from hypothesis import strategies as st
 
 from llmguard.detectors import secrets_plugins
 from llmguard.detectors.secrets import SecretsDetector
-from llmguard.detectors.secrets_shapes import shipped
+from llmguard.detectors.secrets_merge import Candidate
+from llmguard.detectors.secrets_shapes import Match, Shape, shipped
 from llmguard.errors import ConfigurationError, MissingExtraError
 from llmguard.types import Finding, Text
 
@@ -46,7 +50,7 @@ def found(text: str, detector: SecretsDetector = DETECTOR) -> list[tuple[str, st
 
 
 # The shapes that carry their own mark: category, a secret made with a seed, the least score.
-SHAPES = {
+SHAPES: dict[str, tuple[str, Callable[[int], str], float]] = {
     "aws_id": ("AWS_ACCESS_KEY", lambda s: "AK" + "IA" + draw(16, UPPER, s), 0.99),
     "gcp": ("GCP_API_KEY", lambda s: "AI" + "za" + draw(35, URLSAFE, s), 0.95),
     "google_secret": ("GOOGLE_OAUTH", lambda s: "GOC" + "SPX-" + draw(28, URLSAFE, s), 0.95),
@@ -388,7 +392,7 @@ def test_every_installed_plugin_has_a_shape() -> None:
 
 
 def test_plugins_see_small_windows_of_long_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    seen: list[tuple[str, int]] = []
     ask = secrets_plugins.SecondOpinion.confirms
 
     def watch(self: secrets_plugins.SecondOpinion, name: str, window: str) -> bool:
@@ -397,11 +401,13 @@ def test_plugins_see_small_windows_of_long_lines(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(secrets_plugins.SecondOpinion, "confirms", watch)
     hostile = 'password="' + "password" * 60 + '" ' + "password" * 50 + ' = "hunter2" aws' + " key" * 500
+    hostile += " eyJhbGciOiJub25lIn0.eyJhIjoxfQ." + "eyJ" * 2_000
     for _ in range(3):
         hostile += hostile
     detect(hostile)
     assert seen
     assert max(size for name, size in seen if name == "KeywordDetector") < 260
+    assert max(size for name, size in seen if name == "JwtTokenDetector") < 60
     assert sum(size for _, size in seen) <= len(hostile)
 
 
@@ -423,10 +429,10 @@ def test_plugins_see_small_windows_of_long_lines(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_questions_asked_grow_with_the_text(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = []
+    counts: list[int] = []
     judge = SecretsDetector._judge
 
-    def count(self: SecretsDetector, order, shape, text, match):  # type: ignore[no-untyped-def]
+    def count(self: SecretsDetector, order: int, shape: Shape, text: str, match: Match) -> Iterator[Candidate]:
         counts[-1] += 1 + match.end - match.start
         return judge(self, order, shape, text, match)
 
@@ -526,3 +532,9 @@ def test_it_pickles_and_serves_threads() -> None:
     assert all(
         "hunter2" not in text[slice(*f.span)] for text, fs in zip(texts, alone, strict=True) for f in fs if f.span
     )
+
+
+def test_the_docs_name_every_category() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "detectors" / "secrets.md").read_text(encoding="utf-8")
+    table = page.split("## Categories and scores")[1].split("## Options")[0]
+    assert set(re.findall(r"\b[A-Z][A-Z0-9_]{2,}\b", table)) == DETECTOR.categories
