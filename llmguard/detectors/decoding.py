@@ -11,6 +11,7 @@ import codecs
 import html
 import re
 from functools import cache
+from html.entities import html5
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -72,6 +73,7 @@ _RUNS = {
 }
 _ROUNDS = 2
 _LEET = str.maketrans(_LEET_FROM, _LEET_TO)
+_LEET_BYTES = frozenset(b"013457@$!|")
 _URL_SAFE = str.maketrans("-_", "+/", "\r\n")
 _NOT_HEX = str.maketrans(",:", "  ")
 _LINES = str.maketrans("\t\r\n", "   ")
@@ -86,6 +88,10 @@ def _from_hex(run: str) -> bytes:
     return bytes.fromhex(run.translate(_NOT_HEX).replace("0x", ""))
 
 
+def _from_entity(run: str) -> str:
+    return html.unescape(run) if run[1] == "#" else html5.get(run[1:], run)
+
+
 def _unspace(run: str) -> str:
     if any(mark in run for mark in "._*|-"):
         return re.sub(r"[._*|-]+", "", run)
@@ -97,7 +103,7 @@ _DECODERS: dict[str, Callable[[str], str | bytes]] = {
     "hex": _from_hex,
     "base64": _from_base64,
     "percent": unquote_to_bytes,
-    "entity": html.unescape,
+    "entity": _from_entity,
     "tags": lambda run: "".join(chr(ord(char) - 0xE0000) for char in run),
     "spaced": _unspace,
 }
@@ -130,7 +136,7 @@ def _run_pattern(kind: str) -> Any:
 
     options = re2.Options()
     options.never_capture = True
-    return re2.compile(_RUNS[kind].encode(), options)
+    return re2.compile((_RUNS.get(kind) or CANDIDATES[kind]).encode(), options)
 
 
 def _replace(content: str, kind: str) -> tuple[str, list[Edit]]:
@@ -155,6 +161,12 @@ def _replace(content: str, kind: str) -> tuple[str, list[Edit]]:
             done = end
     parts.append(data[done:].decode())
     return "".join(parts), edits
+
+
+def _has_leet(content: str) -> bool:
+    """Whether one of the telling words has a digit or a sign for a letter."""
+    words = _run_pattern("leetspeak").finditer(content.encode())
+    return any(not _LEET_BYTES.isdisjoint(match[0]) for match in words)
 
 
 def decoded(content: str, kinds: Collection[str] | None = None) -> tuple[View, ...]:
@@ -189,6 +201,6 @@ def decoded(content: str, kinds: Collection[str] | None = None) -> tuple[View, .
         views.append(View("+".join(seen), plain, lambda: tuple(steps)))
     if "rot13" in kinds:
         views.append(View("rot13", codecs.encode(content, "rot13")))
-    if "leetspeak" in kinds and "leet_digit" in kinds:
+    if "leetspeak" in kinds and "leet_digit" in kinds and _has_leet(content):
         views.append(View("leetspeak", content.translate(_LEET)))
     return tuple(views)

@@ -190,7 +190,9 @@ def _checked(entry: Any, path: str) -> str:
 def _roles(names: Any, where: str, path: str) -> frozenset[Role]:
     for name in names if isinstance(names, list) else [names]:
         if name not in list(Role):
-            raise ConfigurationError(f"{where}: unknown role {name!r}{nearest(str(name), Role)}", source=path)
+            raise ConfigurationError(
+                f"{where}: unknown role {name!r}{nearest(str(name), [role.value for role in Role])}", source=path
+            )
     return frozenset(map(Role, names if isinstance(names, list) else [names]))
 
 

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from llmguard.detectors.injection_file import Rule
-    from llmguard.types import Role
 
-_PIECE = 4096
-_OVERLAP = 1024
-"""Bytes. A hit that is longer than the overlap may be cut at a piece's end; no rule's shape is that long."""
+_PIECE = 2048
+_OVERLAP = 512
+"""Bytes. A hit that begins near a piece's end and is longer than the overlap is cut there."""
 
 
 class Hits(NamedTuple):

@@ -8,14 +8,13 @@ from importlib.metadata import version as installed
 from typing import Any
 
 from llmguard.detectors import pii_options as options
-from llmguard.detectors.patterns import PatternSet
 from llmguard.detectors.pii_engine import analyzer, model_engine
 from llmguard.detectors.pii_nlp import Surroundings
 from llmguard.detectors.pii_proxy import prepare, proxy
 from llmguard.detectors.pii_recognizers import build
 from llmguard.detectors.pii_results import Hit, without_duplicates
 from llmguard.detectors.pii_rules import settle as settled
-from llmguard.detectors.pii_sources import Job, PhoneJob, Source, plan
+from llmguard.detectors.pii_sources import Job, PhoneJob, Schedule, Source, plan
 from llmguard.types import Finding, Scope, Text
 
 _LIFT = 0.35
@@ -97,16 +96,8 @@ class PiiDetector:
             self._compile()
 
     def _compile(self) -> None:
-        self._sources, jobs = plan(self.recognizers, self._thresholds, self._threshold)
-        self._always = [job for job in jobs if not job.prefilter]
-        patterns = list(dict.fromkeys(pattern for job in jobs for pattern in job.prefilter))
-        place = {pattern: index for index, pattern in enumerate(patterns)}
-        self._jobs: list[list[tuple[frozenset[int], Job]]] = [[] for _ in patterns]
-        for job in jobs:
-            if job.prefilter:
-                first, *rest = (place[pattern] for pattern in job.prefilter)
-                self._jobs[first].append((frozenset(rest), job))
-        self._set = PatternSet(patterns)
+        self._sources, usual, other = plan(self.recognizers, self._thresholds, self._threshold)
+        self._schedule, self._schedule_rare = Schedule(usual), Schedule(other)
         limits = [source.threshold for source in self._sources if source.category == "IP_ADDRESS"]
         self._addresses_stay = self._settle and not self._allowed and max(limits, default=0.0) == 0
         self._reasons = [((source.name,), (source.name, "context")) for source in self._sources]
@@ -133,8 +124,8 @@ class PiiDetector:
             hits = self._by_engine(text)
             reasons: Any = None
         else:
-            data = proxy(text)
-            jobs = self._due(data)
+            data, rare = proxy(text)
+            jobs = (self._schedule_rare if rare else self._schedule).due(data)
             if not jobs:
                 return []
             hits = self._hits(text, data, jobs)
@@ -148,14 +139,6 @@ class PiiDetector:
             Finding(hit.category, hit.score, (hit.start, hit.end), reasons=reasons[hit.source][hit.lifted] if reasons else ())
             for hit in hits
         ]
-
-    def _due(self, data: bytes) -> list[Job]:
-        """The jobs that can find something."""
-        found = self._set.match(data)
-        if not found:
-            return self._always
-        there = frozenset(found)
-        return [job for index in found for needs, job in self._jobs[index] if needs <= there] + self._always
 
     def _hits(self, text: str, data: bytes, jobs: Iterable[Job]) -> list[Hit]:
         """What Presidio's engine would find."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from re import _constants as ops  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
-from llmguard.detectors.pii_proxy import OTHER, PROBES, SPACE, WORD
+from llmguard.detectors.pii_proxy import OTHER, PROBES, RARE, SPACE, WORD
 
 CONSUMING = (ops.ANY, ops.LITERAL, ops.NOT_LITERAL, ops.IN)
 """The nodes of the standard library's parse tree that take exactly one character."""
@@ -69,12 +69,13 @@ def _source(op: Any, value: Any) -> tuple[str, bool]:
 
 
 @functools.cache
-def _probe(source: str, flags: int, foreign: bool) -> Members:
+def _probe(source: str, flags: int, foreign: bool, rare: bool) -> Members:
     import regex
 
+    probes = {**PROBES, **RARE} if rare else PROBES
     match = regex.compile(source, flags).match
-    inside = {proxy for char, proxy in PROBES.items() if match(char)}
-    outside = {proxy for char, proxy in PROBES.items() if not match(char)}
+    inside = {proxy for char, proxy in probes.items() if match(char)}
+    outside = {proxy for char, proxy in probes.items() if not match(char)}
     if foreign:
         # A class that names characters outside ASCII may split each kind of them: both sides have some.
         inside |= _FOREIGN
@@ -82,19 +83,20 @@ def _probe(source: str, flags: int, foreign: bool) -> Members:
     return Members(frozenset(inside), frozenset(outside))
 
 
-def members(op: Any, value: Any, flags: int) -> Members:
+def members(op: Any, value: Any, flags: int, rare: bool) -> Members:
     """What one consuming node takes, asked of the ``regex`` module itself.
 
     Args:
         op: one of ``CONSUMING``.
         value: its argument in the parse tree.
         flags: the flags that the pattern is compiled with.
+        rare: whether texts have code points of the ``RARE`` kinds.
 
     Raises:
         Untranslatable: the class has an item that is not known here.
     """
     source, foreign = _source(op, value)
-    return _probe(source, flags, foreign)
+    return _probe(source, flags, foreign, rare)
 
 
 def spelled(chars: Iterable[str]) -> str:

@@ -19,14 +19,15 @@ TOKEN = re.compile(r"\w+|[^\w\s]+|\s+\Z")
 _WORD = re.compile(r"\w+")
 
 STOP_WORDS = frozenset(
-    "a about above after again all also am an and any are as at be because been before being below between both "
+    "about above after again all also am an and any are as at be because been before being below between both "
     "but by can could did do does doing down during each few for from further had has have having he her here "
-    "hers him his how i if in into is it its just let may me might more most must my of off on once only or other "
+    "hers him his how if in into is it its just let may me might more most must my of off on once only or other "
     "our ours out over own please same shall she should so some such than that the their theirs them then there "
     "these they this those through to too under until up us very was we were what when where which while who "
     "whom why will with would you your yours".split()
 )
-"""English function words: they don't use up the window of words before a find. None is a context word of Presidio's."""
+"""English function words: they don't use up the window of words before a find. None is a context word of Presidio's;
+single letters are not among them, so that a row of them is no long way back."""
 
 WINDOW = 6
 """Keywords looked at: the five before a find, and the one that it starts in (Presidio's defaults)."""

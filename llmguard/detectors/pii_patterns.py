@@ -25,6 +25,7 @@ class PatternScan:
     Args:
         pattern: in the ``regex`` module's syntax.
         flags: what it is compiled with.
+        rare: whether it is for texts with code points of the ``pii_proxy.RARE`` kinds, or for those without.
 
     Attributes:
         prefilter: RE2 patterns over the proxy, all of which match somewhere if the pattern does; none of
@@ -33,7 +34,7 @@ class PatternScan:
 
     __slots__ = ("_confirm", "_find", "_floating", "_last", "_matches", "_translation", "prefilter")
 
-    def __init__(self, pattern: str, flags: int) -> None:
+    def __init__(self, pattern: str, flags: int, *, rare: bool = True) -> None:
         import re2
         import regex
 
@@ -45,7 +46,7 @@ class PatternScan:
         options.log_errors = False
         options.max_mem = _PROGRAM_BYTES
         try:
-            translation = translate(pattern, flags)
+            translation = translate(pattern, flags, rare=rare)
             self._find = re2.compile(translation.finder.encode(), options).search
         except (Untranslatable, re2.error):
             return

@@ -9,6 +9,7 @@ that can be looked at one by one. A region is asked about a cluster only if a st
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -28,10 +29,31 @@ _NOT_DIGITS = bytes(code for code in range(256) if not 0x30 <= code <= 0x39)
 _BETWEEN = b"-/ .()[]"
 _BLOCKS = bytes(code if 0x30 <= code <= 0x39 else 0x20 for code in range(256))
 _KEYPAD = bytes.maketrans(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", b"22233344455566677778889999" * 2)
+_SECOND_NUMBER = re.compile(r"[\\/] *x", re.IGNORECASE)
+_STARTS = re.compile(r"[\d(\[+\uff08\uff3b\uff0b]")
 _MOST_BLOCKS = 8
 _LONGEST_BLOCK = 20
-_LONGEST = 32
+_LONGEST = 40
+"""Digits of a number at most: 17 of its own, behind international prefix, country code and two national prefixes."""
+
 _MARGIN = 3
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_MOST_KNOWN = 4096
+
+_INNER = (
+    lambda chunk: _suffixes(chunk, b"/"),
+    lambda chunk: chunk.split(b"("),
+    lambda chunk: _suffixes(chunk.replace(b"- ", b"\x00").replace(b" -", b"\x00"), b"\x00"),
+    lambda chunk: chunk.split(b"."),
+    lambda chunk: chunk.split(b" "),
+)
+"""The parts of a candidate that are tried when the whole is no number."""
+
+
+def _suffixes(chunk: bytes, mark: bytes) -> list[bytes]:
+    """What stands before the first mark, and what follows each mark up to the end."""
+    parts = chunk.split(mark)
+    return [parts[0], *(b"".join(parts[index:]) for index in range(1, len(parts)))]
 
 
 class PhoneScan:
@@ -48,11 +70,14 @@ class PhoneScan:
         prefilter: RE2 patterns over the proxy, all of which match somewhere if there is a number.
     """
 
-    __slots__ = ("_ask", "_find", "_numbers", "_regions", "_shortest", "_whole", "prefilter")
+    __slots__ = ("_ask", "_find", "_numbers", "_pattern", "_regions", "_shortest", "_whole", "prefilter")
 
     def __init__(self, regions: Sequence[str], ask: Ask, *, filtered: bool = True, whole: bool = True) -> None:
         import re2
+        from phonenumbers import phonenumbermatcher
 
+        # What the matcher takes for a candidate; without it long clusters are given to the matcher whole.
+        self._pattern: re.Pattern[str] | None = getattr(phonenumbermatcher, "_PATTERN", None)
         self._regions = tuple(dict.fromkeys(regions))
         self._ask = ask
         self._whole = whole
@@ -79,9 +104,12 @@ class PhoneScan:
                 continue
             chunk = proxy[start:end]
             digits = chunk.translate(None, _NOT_DIGITS)
-            if len(digits) < self._shortest:
+            if len(digits) < self._shortest or (self._numbers and self._in_word(text, start, end, len(digits))):
                 continue
             plain = not chunk.lstrip(b"+").translate(None, b"0123456789" + _BETWEEN) and text[start:end].isascii()
+            if self._numbers is not None and self._pattern is not None and len(digits) > _LONGEST:
+                yield from self._walk(text, start, end)
+                continue
             regions = self._candidates(chunk, digits, plain)
             if not regions:
                 continue
@@ -94,31 +122,41 @@ class PhoneScan:
                 if self._whole and plain and (start, end) in spans:
                     break
 
+    @staticmethod
+    def _in_word(text: str, start: int, end: int, digits: int) -> bool:
+        """Whether one block of digits has a letter beside it: no number is taken out of a word."""
+        if digits < end - start or digits > _LONGEST_BLOCK:
+            return False
+        return text[start - 1 : start] in _LETTERS or text[end : end + 1] in _LETTERS
+
     def _candidates(self, chunk: bytes, digits: bytes, plain: bool) -> Sequence[str]:
         """The regions that could take a stretch of the cluster's digits."""
         numbers = self._numbers
         if numbers is None:
             return self._regions
         if not plain:
-            if b"+" in chunk:
-                return self._regions
-            found = set(numbers.inside(digits))
-            if len(found) < len(self._regions):
-                found.update(numbers.inside(chunk.translate(_KEYPAD).translate(None, _NOT_DIGITS)))
-            return [region for region in self._regions if region in found]
+            return self._somewhere(chunk, digits)
         blocks = chunk.translate(_BLOCKS).split()
         if len(blocks) > _MOST_BLOCKS or max(map(len, blocks)) > _LONGEST_BLOCK:
-            if chunk.startswith(b"+"):
-                return self._regions
-            found = set(numbers.inside(digits))
-            return [region for region in self._regions if region in found]
-        if chunk.startswith(b"+") or b"+" in chunk:
+            return self._somewhere(chunk, digits)
+        if b"+" in chunk:
             joined = b""
             for block in blocks:
                 joined += block
                 if numbers.international(joined):
                     return self._regions
         return self._aligned(blocks)
+
+    def _somewhere(self, chunk: bytes, digits: bytes) -> Sequence[str]:
+        """The regions that could take digits from anywhere in ``chunk``; letters may stand for digits."""
+        numbers = self._numbers
+        assert numbers is not None
+        if b"+" in chunk:
+            return self._regions
+        found = set(numbers.inside(digits))
+        if len(found) < len(self._regions):
+            found.update(numbers.inside(chunk.translate(_KEYPAD).translate(None, _NOT_DIGITS)))
+        return [region for region in self._regions if region in found]
 
     def _aligned(self, blocks: Sequence[bytes]) -> Sequence[str]:
         """A number starts where a block of digits starts, and ends where one ends."""
@@ -134,6 +172,71 @@ class PhoneScan:
                 if len(joined) >= self._shortest:
                     found.update(numbers.whole(joined))
         return [region for region in self._regions if region in found]
+
+
+    def _walk(self, text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """A long cluster, candidate by candidate, as the matcher itself goes along it.
+
+        All regions see the same candidates up to the first that one of them may take; from there on that
+        region goes its own way.
+        """
+        assert self._pattern is not None
+        together = list(self._regions)
+        known: dict[str, frozenset[str]] = {}
+        position = start
+        while together and (match := self._pattern.search(text, position, end + _MARGIN)) and match.start() < end:
+            first, candidate = match.start(), _trimmed(match.group())
+            takers = self._takers(candidate, known)
+            for region in [region for region in together if region in takers]:
+                together.remove(region)
+                yield from self._alone(text, first, end, region, known)
+            position = first + len(candidate)
+
+    def _alone(
+        self, text: str, start: int, end: int, region: str, known: dict[str, frozenset[str]]
+    ) -> Iterator[tuple[int, int]]:
+        assert self._pattern is not None
+        position = start
+        while (match := self._pattern.search(text, position, end + _MARGIN)) and match.start() < end:
+            first, candidate = match.start(), _trimmed(match.group())
+            position = first + len(candidate)
+            if region not in self._takers(candidate, known):
+                continue
+            # The character before may forbid a number, but must not become a part of it.
+            low = first - 1 if first and not _STARTS.match(text, first - 1) else first
+            spans = self._ask(text[low : match.end() + _MARGIN], region)
+            found = next((span for span in spans if span[0] + low >= first), None)
+            if found and found[0] + low < position:
+                position = found[1] + low
+                yield found[0] + low, position
+
+    def _takers(self, candidate: str, known: dict[str, frozenset[str]]) -> frozenset[str]:
+        """The regions that could take the candidate or one of the parts that are tried."""
+        takers = known.get(candidate)
+        if takers is None:
+            if len(known) > _MOST_KNOWN:
+                known.clear()
+            takers = known[candidate] = frozenset(self._asked(candidate))
+        return takers
+
+    def _asked(self, candidate: str) -> Iterable[str]:
+        numbers = self._numbers
+        assert numbers is not None
+        if not candidate.isascii():
+            return self._regions
+        chunk = candidate.encode()
+        digits = chunk.translate(None, _NOT_DIGITS)
+        if chunk.translate(None, b"0123456789" + _BETWEEN):
+            return self._somewhere(chunk, digits)
+        parts = {digits, *(part.translate(None, _NOT_DIGITS) for inner in _INNER for part in inner(chunk))}
+        fitting = (part for part in parts if self._shortest <= len(part) <= _LONGEST)
+        return {region for part in fitting for region in numbers.whole(part)}
+
+
+def _trimmed(candidate: str) -> str:
+    """A candidate up to where a second number begins."""
+    second = _SECOND_NUMBER.search(candidate)
+    return candidate[: second.start()] if second else candidate
 
 
 def phone_scan(recognizer: Any) -> PhoneScan:

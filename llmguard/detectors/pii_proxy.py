@@ -23,10 +23,11 @@ OTHER = "\x7f"
 FOLDED = {"\u017f": "s", "\u212a": "k", "\u0130": "i", "\u0131": "i"}
 """The code points outside ASCII that match an ASCII letter when case is ignored, and that letter."""
 
+RARE = {**FOLDED, **{chr(0x660 + value): str(value) for value in range(10)}}
+"""Code points whose proxy is not of their kind alone: a class may take one and not the other."""
+
 PROBES = {
     **{chr(code): chr(code) for code in range(128)},
-    **FOLDED,
-    **{chr(0x660 + value): str(value) for value in range(10)},
     "\u00e9": WORD,
     "\u4e2d": WORD,
     "\u00a0": SPACE,
@@ -34,8 +35,9 @@ PROBES = {
     "\u20ac": OTHER,
     "\u00ad": OTHER,
 }
-"""One code point for each kind that a class can tell apart, and its proxy."""
+"""One code point for each other kind that a class can tell apart, and its proxy."""
 
+_RARE_BIT = np.uint8(0x80)
 _SURROGATES = range(0xD800, 0xE000)
 
 
@@ -50,9 +52,9 @@ def _table() -> npt.NDArray[np.uint8]:
         for match in regex.finditer(pattern, everything):
             table[match.start() : match.end()] = ord(proxy)
     for match in regex.finditer(r"\d", everything):
-        table[match.start()] = ord(str(unicodedata.decimal(match.group(), 0)))
+        table[match.start()] = ord(str(unicodedata.decimal(match.group(), 0))) | _RARE_BIT
     for char, proxy in FOLDED.items():
-        table[ord(char)] = ord(proxy)
+        table[ord(char)] = ord(proxy) | _RARE_BIT
     table[:128] = np.arange(128, dtype=np.uint8)
     return table
 
@@ -62,13 +64,18 @@ def prepare() -> None:
     _table()
 
 
-def proxy(text: str) -> bytes:
-    """The proxy of ``text``: as many bytes as it has code points, all of them ASCII.
+def proxy(text: str) -> tuple[bytes, bool]:
+    """The proxy of ``text``, and whether there is one of the ``RARE`` kinds in it.
 
     Args:
         text: any string; lone surrogates count as ``OTHER``.
+
+    Returns:
+        As many bytes as the text has code points, all of them ASCII; and the truth value.
     """
     if text.isascii():
-        return text.encode()
+        return text.encode(), False
     codes: npt.NDArray[Any] = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    return bytes(_table()[codes])
+    marked = _table()[codes]
+    rare = bool((marked & _RARE_BIT).any())
+    return (marked & ~_RARE_BIT if rare else marked).tobytes(), rare

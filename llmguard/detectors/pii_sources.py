@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llmguard.detectors.patterns import PatternSet
 from llmguard.detectors.pii_patterns import Match, PatternScan
 from llmguard.detectors.pii_phone import PhoneScan, phone_scan
 from llmguard.detectors.pii_results import Hit
@@ -108,6 +109,39 @@ class PhoneJob:
 Job = PatternJob | PhoneJob
 
 
+class Schedule:
+    """Which jobs a text needs: one scan for all that any of them waits for.
+
+    Args:
+        jobs: in the order in which they are to run.
+    """
+
+    __slots__ = ("_always", "_jobs", "_match", "patterns")
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._always = [job for job in jobs if not job.prefilter]
+        self.patterns = tuple(dict.fromkeys(pattern for job in jobs for pattern in job.prefilter))
+        place = {pattern: index for index, pattern in enumerate(self.patterns)}
+        self._jobs: list[list[tuple[frozenset[int], Job]]] = [[] for _ in self.patterns]
+        for job in jobs:
+            if job.prefilter:
+                first, *rest = (place[pattern] for pattern in job.prefilter)
+                self._jobs[first].append((frozenset(rest), job))
+        self._match = PatternSet(self.patterns).match
+
+    def due(self, proxy: bytes) -> Sequence[Job]:
+        """The jobs that can find something in a text.
+
+        Args:
+            proxy: the text's proxy.
+        """
+        found = self._match(proxy)
+        if not found:
+            return self._always
+        there = frozenset(found)
+        return [job for index in found for needs, job in self._jobs[index] if needs <= there] + self._always
+
+
 def _threshold(recognizer: Any, entity: str, chosen: dict[str, float], overall: float) -> float:
     own = recognizer.score_thresholds
     return float(chosen.get(entity, own.get(entity, own.get("default", overall))))
@@ -120,13 +154,19 @@ def _overridden(recognizer: Any, base: type[Any], method: str) -> Callable[[str]
     return bound
 
 
-def plan(recognizers: Sequence[Any], thresholds: dict[str, float], overall: float) -> tuple[list[Source], list[Job]]:
+def plan(
+    recognizers: Sequence[Any], thresholds: dict[str, float], overall: float
+) -> tuple[list[Source], list[Job], list[Job]]:
     """The recognizers as sources, and the jobs that find for them.
 
     Args:
         recognizers: instances of Presidio's classes.
         thresholds: score by entity from which on a find counts.
         overall: the score for entities that have none there nor in their recognizer.
+
+    Returns:
+        The sources; the jobs for texts without code points of the ``pii_proxy.RARE`` kinds; those for texts
+        with them.
     """
     from presidio_analyzer import PatternRecognizer
     from presidio_analyzer.predefined_recognizers import IbanRecognizer
@@ -154,5 +194,8 @@ def plan(recognizers: Sequence[Any], thresholds: dict[str, float], overall: floa
         for pattern in recognizer.patterns:
             key = (pattern.regex, int(recognizer.global_regex_flags))
             users.setdefault(key, []).append((source, pattern.score))
-    jobs: list[Job] = [PatternJob(PatternScan(*key), tuple(wanted)) for key, wanted in users.items()]
-    return sources, jobs + phones
+    usual, other = (
+        [PatternJob(PatternScan(*key, rare=rare), tuple(wanted)) for key, wanted in users.items()]
+        for rare in (False, True)
+    )
+    return sources, [*usual, *phones], [*other, *phones]

@@ -89,8 +89,9 @@ def _parse(pattern: str, flags: int) -> Any:
 class _Emitter:
     """Writes nodes of one pattern as RE2 and gathers what they consume."""
 
-    def __init__(self, flags: int) -> None:
+    def __init__(self, flags: int, rare: bool) -> None:
         self.flags = flags
+        self.rare = rare
         self.zero_width = False
         self.chars: set[str] = set()
         self._groups: dict[int, str] = {}
@@ -100,7 +101,7 @@ class _Emitter:
 
     def _node(self, op: Any, value: Any) -> str:
         if op in CONSUMING:
-            inside = members(op, value, self.flags).inside
+            inside = members(op, value, self.flags, self.rare).inside
             self.chars |= inside
             return spelled(inside)
         if op is ops.BRANCH:
@@ -140,21 +141,21 @@ def _unwrap(nodes: Nodes) -> Nodes:
     return flat
 
 
-def _beside(op: Any, nodes: Nodes, edge: str, flags: int) -> str:
+def _beside(op: Any, nodes: Nodes, edge: str, flags: int, rare: bool) -> str:
     """What may stand beside a match for a look-around of one character to hold, or "" when it is not one."""
     branches = nodes[0][1][1] if len(nodes) == 1 and nodes[0][0] is ops.BRANCH else [nodes]
     single = [branch[0] for branch in branches if len(branch) == 1 and branch[0][0] in CONSUMING]
     if not single or (op is ops.ASSERT and len(single) < len(branches)):
         return ""
-    sides = [members(kind, value, flags) for kind, value in single]
+    sides = [members(kind, value, flags, rare) for kind, value in single]
     if op is ops.ASSERT:
         return spelled(frozenset().union(*(side.inside for side in sides)))
     return f"(?:{edge}|{spelled(frozenset.intersection(*(side.outside for side in sides)))})"
 
 
-def _lookback(nodes: Nodes, pattern: str, flags: int) -> Translation | None:
+def _lookback(nodes: Nodes, pattern: str, flags: int, rare: bool) -> Translation | None:
     """For a pattern that begins with many of one class, as a host name does: look for where they end."""
-    width, emitter = 0, _Emitter(flags)
+    width, emitter = 0, _Emitter(flags, rare)
     for index, (op, value) in enumerate(nodes):
         if op not in _REPEATS or value[1] is ops.MAXREPEAT:
             return None
@@ -165,8 +166,8 @@ def _lookback(nodes: Nodes, pattern: str, flags: int) -> Translation | None:
         single = len(body) == 1 and body[0][0] in CONSUMING
         width += high * (1 if single else parser.SubPattern(parser.State(), list(body)).getwidth()[1])
         if single and low >= 1 and high > _OPEN_FROM:
-            last = spelled(members(*body[0], flags).inside)
-            finder = last + _Emitter(flags).write(nodes[index + 1 :])
+            last = spelled(members(*body[0], flags, rare).inside)
+            finder = last + _Emitter(flags, rare).write(nodes[index + 1 :])
             lead = "".join(sorted(emitter.chars)).encode()
             return Translation(finder, pattern, lookback=width, lead=lead)
         if width > 2 * _OPEN_FROM:
@@ -181,8 +182,14 @@ def _hits(pattern: str) -> int:
     return sum(1 for _ in re2.finditer(pattern.encode(), _SAMPLE))
 
 
-def translate(pattern: str, flags: int) -> Translation:
+def translate(pattern: str, flags: int, *, rare: bool) -> Translation:
     """Translate ``pattern`` as the ``regex`` module compiles it with ``flags``.
+
+    Args:
+        pattern: in the ``regex`` module's syntax.
+        flags: what it is compiled with.
+        rare: whether the translation has to hold for texts with the code points that ``pii_proxy.RARE`` is
+            about; without them it is closer.
 
     Raises:
         Untranslatable: the pattern can match the empty string, or has something that is not known here.
@@ -193,9 +200,9 @@ def translate(pattern: str, flags: int) -> Translation:
 
     before = after = ""
     if nodes[0][0] in _ASSERTS and nodes[0][1][0] < 0:
-        before = _beside(nodes[0][0], nodes[0][1][1], r"\A", flags)
+        before = _beside(nodes[0][0], nodes[0][1][1], r"\A", flags, rare)
     if nodes[-1][0] in _ASSERTS and nodes[-1][1][0] > 0:
-        after = _beside(nodes[-1][0], nodes[-1][1][1], r"\z", flags)
+        after = _beside(nodes[-1][0], nodes[-1][1][1], r"\z", flags, rare)
 
     head, anchor = 0, ""
     needs: list[str] = []
@@ -203,20 +210,21 @@ def translate(pattern: str, flags: int) -> Translation:
     while nodes[head][0] in (ops.AT, *_ASSERTS):
         op, value = nodes[head]
         if op is ops.AT:
-            anchor += _Emitter(flags).write([(op, value)])
+            anchor += _Emitter(flags, rare).write([(op, value)])
         elif op is ops.ASSERT:
-            needs.append(_Emitter(flags).write(value[1]))
+            needs.append(_Emitter(flags, rare).write(value[1]))
             if value[0] > 0:
                 ahead.append(needs[-1])
         head += 1
 
-    if head == 0 and (found := _lookback(nodes, pattern, flags)):
+    if head == 0 and (found := _lookback(nodes, pattern, flags, rare)):
         return found
-    emitter = _Emitter(flags)
+    emitter = _Emitter(flags, rare)
     core = anchor + emitter.write(nodes[head:])
     low = min(tree.getwidth()[0], _OPEN_FROM)
     if head == 0 and not emitter.zero_width and low >= _RUN_FROM and len(emitter.chars) <= _RUN_KINDS:
-        return Translation(f"{spelled(emitter.chars)}{{{low},}}", pattern, run=True)
+        first = _Emitter(flags, rare).write(nodes[:1])
+        return Translation(f"{spelled(emitter.chars)}{{{low},}}", pattern, (first,), run=True)
     finder = before + core + after
     if ahead and not before:
         finder = min([finder, *(anchor + inner for inner in ahead)], key=_hits)

@@ -34,6 +34,7 @@ _CONTROL_BYTES = bytes([*range(9), *range(14, 32), 127])
 _DROPPED = re.compile(f"[{CONTROLS}{INVISIBLE}]")
 _OTHER = re.compile("[^\t-\r -~]")
 _OTHERS = re.compile("[^\t-\r -~]+")
+_FEW = 12
 _MARK = re.compile(f"[{MARKS}]")
 _STACK = re.compile(f"([^{MARKS}])?([{MARKS}]+)", re.DOTALL)
 _SPACES = {0x85: "\n", 0x2028: "\n", 0x2029: "\n", 0x2800: " "}
@@ -175,9 +176,19 @@ def normalised(content: str) -> View:
     """
     if content.isascii() and not has_controls(content):
         return View("normalised", content)
-    single = _OTHERS.sub(lambda run: run[0].translate(_SKELETONS), content)
+    single = _single(content)
     reading = _STACK.sub(_unstack, single) if _MARK.search(single) else single
     return View("normalised", reading, lambda: _normal_steps(content, single))
+
+
+def _single(content: str) -> str:
+    """Each character as its skeleton. A few different odd ones, as in most prose, are quicker replaced one by one."""
+    odd = set("".join(_OTHERS.findall(content)))
+    if len(odd) > _FEW:
+        return content.translate(_SKELETONS)
+    for char in odd:
+        content = content.replace(char, _SKELETONS[ord(char)])
+    return content
 
 
 def _normal_steps(content: str, single: str) -> tuple[Edits, ...]:
