@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from llmguard.detectors.registry import available, load
@@ -26,7 +25,9 @@ def table() -> str:
 
 def filled(page: str) -> str:
     """The page with its table as the code has it now."""
-    return re.sub(r"(<!-- detectors -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{table()}\n{m[2]}", page, flags=re.S)
+    head, start, rest = page.partition("<!-- detectors -->\n")
+    _, end, tail = rest.partition("<!-- end -->")
+    return f"{head}{start}{table()}\n{end}{tail}"
 
 
 if __name__ == "__main__":

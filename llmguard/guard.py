@@ -48,7 +48,9 @@ _ROLE_AT = {
     Stage.CONTEXT: Role.RETRIEVAL,
 }
 # What a detector builds at its first text, it builds before the first request.
-_WARM_UP = (Text("Mail ada@example.com or call +1 212-555-0187, key=9f8a7c6b, <b>1.5</b> at http://example.com/?q=%41"),)
+_WARM_UP = (
+    Text("Mail ada@example.com or call +1 212-555-0187, key=9f8a7c6b, <b>1.5</b> at http://example.com/?q=%41"),
+)
 _PROMPT: ContextVar[Prompt | None] = ContextVar("llmguard_prompt", default=None)
 
 

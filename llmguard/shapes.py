@@ -72,7 +72,7 @@ def write(value: object, texts: Iterator[str]) -> object:
         return [write(item, texts) for item in value]
     if isinstance(value, tuple):
         items = tuple([write(item, texts) for item in value])
-        return value._make(items) if hasattr(value, "_make") else items
+        return type(value)._make(items) if hasattr(value, "_make") else items
     return value
 
 
@@ -104,7 +104,8 @@ def part(where: Where) -> Part:
         ConfigurationError: the getter does something else; says to give a setter.
     """
     if isinstance(where, tuple):
-        return Part(*where)
+        getter, setter = where
+        return Part(getter, setter)
     if isinstance(where, str):
         return _along([int(step) if step.isdigit() else step for step in where.split(".")], by_name=True)
     recorder = _Recorder(())
@@ -170,12 +171,12 @@ def _with_item(value: Any, key: Any, item: object) -> object:
 
 
 def _with_attribute(value: Any, name: str, item: object) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.replace(value, **{name: item})
-    if hasattr(value, "_replace"):
-        return value._replace(**{name: item})
-    if hasattr(value, "model_copy"):
-        return value.model_copy(update={name: item})
+    if dataclasses.is_dataclass(value):
+        return dataclasses.replace(value, **{name: item})  # type: ignore[type-var]  # a result is no class
+    for method in ("_replace", "model_copy"):
+        if hasattr(value, method):
+            changes = {name: item}
+            return value._replace(**changes) if method == "_replace" else value.model_copy(update=changes)
     changed = copy.copy(value)
     setattr(changed, name, item)
     return changed

@@ -206,22 +206,28 @@ class Detector(Protocol):
     @property
     def name(self) -> str:
         """Its name in policies and telemetry."""
+        ...
 
     @property
     def version(self) -> str:
         """Changes whenever its findings may."""
+        ...
 
     @property
     def scope(self) -> Scope:
         """How much of a text must be there before its findings are final."""
+        ...
 
     @property
     def categories(self) -> frozenset[str]:
         """The closed set of categories that it can find."""
+        ...
 
     @property
     def inline(self) -> bool:
         """Whether it may run on the caller's thread."""
+        ...
 
     def detect(self, texts: Sequence[Text]) -> Sequence[Sequence[Finding]]:
         """Findings for each text, in the order of the texts; one list a text, empty when clean."""
+        ...

@@ -158,7 +158,7 @@ def test_a_result_that_is_no_text_is_an_error_that_says_so(guard: Guard) -> None
     def ask(question: str) -> Answer:
         return Answer("worse")
 
-    with pytest.raises(TypeError, match="/result is an? Answer: llmguard reads str"):
+    with pytest.raises(TypeError, match=r"/result is an? Answer: llmguard reads str"):
         ask("fine")
 
 

@@ -4,9 +4,9 @@ import asyncio
 import threading
 
 import pytest
+from fakes import Broken, Hanging, Words
 
 from llmguard import Action, Decision, Finding, Guard, Outcome
-from fakes import Broken, Hanging, Words
 
 SECRET = "the marked secret"
 
@@ -234,8 +234,7 @@ async def test_a_cancelled_check_leaves_the_guard_usable() -> None:
     rules = [{"detector": "hanging", "action": "block", "deadline_ms": 60_000}]
     with guard_of(detector, rules=rules) as guard:
         task = asyncio.create_task(guard.acheck("x"))
-        while not detector.begun.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(detector.begun.wait, 10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -83,7 +83,7 @@ def test_yaml_json_mapping_python_and_file_say_the_same(tmp_path: Path) -> None:
         Policy.from_any(tmp_path / "p.json"),
         Policy.from_any(data),
         Policy.from_any(Policy.parse(data)),
-        pickle.loads(pickle.dumps(Policy.parse(data))),  # noqa: S301 - our own
+        pickle.loads(pickle.dumps(Policy.parse(data))),
     ]
     assert {policy.hash for policy in policies} == {policies[0].hash}
     assert set(policies) == {policies[0]}

@@ -11,8 +11,8 @@ import pytest
 from llmguard import Guard, Policy
 
 README = Path("README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.M | re.S)
-EXPECTED = re.compile(r"^\s*print\(.*\)\s+# (.*)$", re.M)
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+EXPECTED = re.compile(r"^\s*print\(.*\)\s+# (.*)$", re.MULTILINE)
 
 
 def blocks(kind: str) -> list[str]:
@@ -48,7 +48,7 @@ def test_commands_name_what_exists(block: str) -> None:
     assert commands
     for command in commands:
         if command.startswith("make "):
-            assert re.search(rf"^{command.split()[1]}:", makefile, re.M), command
+            assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE), command
         else:
             assert command.startswith("pip install"), command
             assert all(extra in extras for extra in re.findall(r"\[(\w+)\]", command)), command

@@ -56,11 +56,11 @@ class PatternSet:
         Args:
             text: well-formed Unicode, or its UTF-8 bytes. The scan releases the GIL.
         """
-        found: list[int] = self._match(text)
-        if len(found) == 1:
-            return []
+        found = self._match(text)
         if not found:
             return list(range(self._count))
+        if len(found) == 1:
+            return []
         return sorted(index - 1 for index in found if index)
 
     def __reduce__(self) -> tuple[type[PatternSet], tuple[tuple[str, ...]]]:

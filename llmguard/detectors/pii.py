@@ -15,6 +15,7 @@ from llmguard.detectors.pii_recognizers import build
 from llmguard.detectors.pii_results import Hit, without_duplicates
 from llmguard.detectors.pii_rules import settle as settled
 from llmguard.detectors.pii_sources import Job, PhoneJob, Schedule, Source, plan
+from llmguard.errors import ConfigurationError
 from llmguard.types import Finding, Scope, Text
 
 _LIFT = 0.35
@@ -91,7 +92,7 @@ class PiiDetector:
         self.categories: frozenset[str] = chosen or frozenset(known)
         self.recognizers = [found for found in made if not self.categories.isdisjoint(found.supported_entities)]
         self.version = f"1+presidio.{installed('presidio-analyzer')}"
-        self._analyzer = self._with_model(loaded) if loaded else None
+        self._analyzer: Any = self._with_model(loaded) if loaded else None
         if self._analyzer is None:
             self._compile()
 
@@ -136,7 +137,12 @@ class PiiDetector:
             hits = settled(hits, text)
         hits.sort(key=lambda hit: (hit.start, hit.end, hit.category))
         return [
-            Finding(hit.category, hit.score, (hit.start, hit.end), reasons=reasons[hit.source][hit.lifted] if reasons else ())
+            Finding(
+                hit.category,
+                hit.score,
+                (hit.start, hit.end),
+                reasons=reasons[hit.source][hit.lifted] if reasons else (),
+            )
             for hit in hits
         ]
 
@@ -182,9 +188,12 @@ class PiiDetector:
     def _by_engine(self, text: str) -> list[Hit]:
         found: list[Hit] = []
         for language in self._languages:
-            for result in self._analyzer.analyze(text=text, language=language, entities=sorted(self.categories)):
-                if result.entity_type in self.categories:
-                    found.append(Hit(result.entity_type, result.start, result.end, float(result.score)))
+            results = self._analyzer.analyze(text=text, language=language)
+            found += [
+                Hit(result.entity_type, result.start, result.end, float(result.score))
+                for result in results
+                if result.entity_type in self.categories
+            ]
         return self._not_allowed(text, without_duplicates(found))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -202,4 +211,4 @@ def _compiled(allowed: Sequence[str]) -> Any:
     try:
         return regex.compile("|".join(allowed), regex.DOTALL | regex.MULTILINE | regex.IGNORECASE) if allowed else None
     except regex.error as error:
-        raise options.ConfigurationError(f"option 'allow_list' of detector 'pii' holds no pattern: {error}") from None
+        raise ConfigurationError(f"option 'allow_list' of detector 'pii' holds no pattern: {error}") from None

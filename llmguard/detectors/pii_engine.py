@@ -13,7 +13,7 @@ from llmguard.errors import ConfigurationError, MissingExtraError
 def _spacy_models(model: Any, languages: Sequence[str]) -> list[dict[str, Any]]:
     import spacy
 
-    named = {language: model for language in languages} if isinstance(model, str) else dict(model)
+    named = dict.fromkeys(languages, model) if isinstance(model, str) else dict(model)
     for language in languages:
         if language not in named:
             raise ConfigurationError(f"option 'nlp.model' of detector 'pii' names no model for language {language!r}")

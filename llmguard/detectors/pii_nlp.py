@@ -18,14 +18,21 @@ TOKEN = re.compile(r"\w+|[^\w\s]+|\s+\Z")
 
 _WORD = re.compile(r"\w+")
 
+# fmt: off
 STOP_WORDS = frozenset(
-    "about above after again all also am an and any are as at be because been before being below between both "
-    "but by can could did do does doing down during each few for from further had has have having he her here "
-    "hers him his how if in into is it its just let may me might more most must my of off on once only or other "
-    "our ours out over own please same shall she should so some such than that the their theirs them then there "
-    "these they this those through to too under until up us very was we were what when where which while who "
-    "whom why will with would you your yours".split()
+    {
+        "about", "above", "after", "again", "all", "also", "am", "an", "and", "any", "are", "as", "at", "be", "because",
+        "been", "before", "being", "below", "between", "both", "but", "by", "can", "could", "did", "do", "does",
+        "doing", "down", "during", "each", "few", "for", "from", "further", "had", "has", "have", "having", "he", "her",
+        "here", "hers", "him", "his", "how", "if", "in", "into", "is", "it", "its", "just", "let", "may", "me", "might",
+        "more", "most", "must", "my", "of", "off", "on", "once", "only", "or", "other", "our", "ours", "out", "over",
+        "own", "please", "same", "shall", "she", "should", "so", "some", "such", "than", "that", "the", "their",
+        "theirs", "them", "then", "there", "these", "they", "this", "those", "through", "to", "too", "under", "until",
+        "up", "us", "very", "was", "we", "were", "what", "when", "where", "which", "while", "who", "whom", "why",
+        "will", "with", "would", "you", "your", "yours"
+    }
 )
+# fmt: on
 """English function words: they don't use up the window of words before a find. None is a context word of Presidio's;
 single letters are not among them, so that a row of them is no long way back."""
 
@@ -151,7 +158,7 @@ def _engine_class() -> type[Any]:
     """The class of the engine; Presidio's base class is only there once Presidio is imported."""
     from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
 
-    class ModelFreeNlpEngine(NlpEngine):  # type: ignore[misc]
+    class ModelFreeNlpEngine(NlpEngine):
         """Presidio's view of ``TOKEN``, ``lemma`` and ``STOP_WORDS``."""
 
         def __init__(self, languages: Sequence[str]) -> None:
@@ -166,12 +173,14 @@ def _engine_class() -> type[Any]:
 
         def process_text(self, text: str, language: str) -> Any:
             """Tokens and lemmas of ``text``; no entities."""
-            tokens = [(match.group(), match.start()) for match in TOKEN.finditer(text)]
+            found = [(match.group(), match.start()) for match in TOKEN.finditer(text)]
+            # Presidio says that it wants spaCy's `Doc`, and only takes the tokens' order and lengths.
+            tokens: Any = [token for token, _ in found]
             return NlpArtifacts(
                 entities=[],
-                tokens=[token for token, _ in tokens],
-                tokens_indices=[start for _, start in tokens],
-                lemmas=[lemma(token) for token, _ in tokens],
+                tokens=tokens,
+                tokens_indices=[start for _, start in found],
+                lemmas=[lemma(token) for token in tokens],
                 nlp_engine=self,
                 language=language,
                 scores=[],

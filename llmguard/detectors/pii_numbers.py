@@ -1,4 +1,4 @@
-"""Which regions could take a string of digits as a valid phone number: a fast filter that never rules out one that would.
+"""Which regions could take digits as a valid phone number: a fast filter that never rules out one that would.
 
 Built from the metadata that ``phonenumbers`` itself validates with: the patterns of every type of number, behind
 what ``phonenumbers.parse`` may take off the front. A region whose metadata rewrites digits, or has a
@@ -102,17 +102,20 @@ class RegionNumbers:
 
     Args:
         regions: two-letter codes as ``phonenumbers`` has them.
+        filtered: whether there is to be a filter at all; without, no region is ever ruled out.
     """
 
-    def __init__(self, regions: Sequence[str]) -> None:
+    def __init__(self, regions: Sequence[str], *, filtered: bool = True) -> None:
         import phonenumbers
 
+        self.filtered = filtered
         self._codes: dict[int, re.Pattern[str] | None] = {}
         self._unfiltered: list[str] = []
         self._owners: list[tuple[str, _Bare | None]] = []
         patterns: list[str] = []
         for region in regions:
-            forms = self._forms(phonenumbers.PhoneMetadata.metadata_for_region(region, None))
+            metadata = phonenumbers.PhoneMetadata.metadata_for_region(region, None) if filtered else None
+            forms = self._forms(metadata)
             if forms is None:
                 self._unfiltered.append(region)
                 continue

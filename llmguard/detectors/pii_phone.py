@@ -70,22 +70,24 @@ class PhoneScan:
         prefilter: RE2 patterns over the proxy, all of which match somewhere if there is a number.
     """
 
-    __slots__ = ("_ask", "_find", "_numbers", "_pattern", "_regions", "_shortest", "_whole", "prefilter")
+    __slots__ = ("_ask", "_candidate", "_find", "_numbers", "_regions", "_shortest", "_whole", "prefilter")
 
     def __init__(self, regions: Sequence[str], ask: Ask, *, filtered: bool = True, whole: bool = True) -> None:
         import re2
         from phonenumbers import phonenumbermatcher
 
         # What the matcher takes for a candidate; without it long clusters are given to the matcher whole.
-        self._pattern: re.Pattern[str] | None = getattr(phonenumbermatcher, "_PATTERN", None)
+        self._candidate: Any = getattr(getattr(phonenumbermatcher, "_PATTERN", None), "search", None)
         self._regions = tuple(dict.fromkeys(regions))
         self._ask = ask
         self._whole = whole
-        self._numbers = RegionNumbers(self._regions) if filtered else None
-        short = self._numbers.short_heads() if self._numbers else ("",)
-        heads = "|".join(_GAP.join(f"{digit}" for digit in head) + f"{_GAP}[0-9]" if head else "[0-9]" for head in short)
+        self._numbers = RegionNumbers(self._regions, filtered=filtered)
+        short = self._numbers.short_heads()
+        heads = "|".join(
+            _GAP.join(f"{digit}" for digit in head) + f"{_GAP}[0-9]" if head else "[0-9]" for head in short
+        )
         self.prefilter: tuple[str, ...] = (f"{_ANY_DIGITS}|{heads}" if heads else _ANY_DIGITS,)
-        self._shortest = 4 if self._numbers else 1
+        self._shortest = 4 if filtered else 1
         options = re2.Options()
         options.never_capture = True
         self._find = re2.compile(_CLUSTER.encode(), options).finditer
@@ -104,10 +106,12 @@ class PhoneScan:
                 continue
             chunk = proxy[start:end]
             digits = chunk.translate(None, _NOT_DIGITS)
-            if len(digits) < self._shortest or (self._numbers and self._in_word(text, start, end, len(digits))):
+            if len(digits) < self._shortest or (
+                self._numbers.filtered and self._in_word(text, start, end, len(digits))
+            ):
                 continue
             plain = not chunk.lstrip(b"+").translate(None, b"0123456789" + _BETWEEN) and text[start:end].isascii()
-            if self._numbers is not None and self._pattern is not None and len(digits) > _LONGEST:
+            if self._numbers.filtered and self._candidate and len(digits) > _LONGEST:
                 yield from self._walk(text, start, end)
                 continue
             regions = self._candidates(chunk, digits, plain)
@@ -132,8 +136,6 @@ class PhoneScan:
     def _candidates(self, chunk: bytes, digits: bytes, plain: bool) -> Sequence[str]:
         """The regions that could take a stretch of the cluster's digits."""
         numbers = self._numbers
-        if numbers is None:
-            return self._regions
         if not plain:
             return self._somewhere(chunk, digits)
         blocks = chunk.translate(_BLOCKS).split()
@@ -150,7 +152,6 @@ class PhoneScan:
     def _somewhere(self, chunk: bytes, digits: bytes) -> Sequence[str]:
         """The regions that could take digits from anywhere in ``chunk``; letters may stand for digits."""
         numbers = self._numbers
-        assert numbers is not None
         if b"+" in chunk:
             return self._regions
         found = set(numbers.inside(digits))
@@ -161,7 +162,6 @@ class PhoneScan:
     def _aligned(self, blocks: Sequence[bytes]) -> Sequence[str]:
         """A number starts where a block of digits starts, and ends where one ends."""
         numbers = self._numbers
-        assert numbers is not None
         found: set[str] = set()
         for first in range(len(blocks)):
             joined = b""
@@ -173,18 +173,16 @@ class PhoneScan:
                     found.update(numbers.whole(joined))
         return [region for region in self._regions if region in found]
 
-
     def _walk(self, text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         """A long cluster, candidate by candidate, as the matcher itself goes along it.
 
         All regions see the same candidates up to the first that one of them may take; from there on that
         region goes its own way.
         """
-        assert self._pattern is not None
         together = list(self._regions)
         known: dict[str, frozenset[str]] = {}
         position = start
-        while together and (match := self._pattern.search(text, position, end + _MARGIN)) and match.start() < end:
+        while together and (match := self._candidate(text, position, end + _MARGIN)) and match.start() < end:
             first, candidate = match.start(), _trimmed(match.group())
             takers = self._takers(candidate, known)
             for region in [region for region in together if region in takers]:
@@ -195,9 +193,8 @@ class PhoneScan:
     def _alone(
         self, text: str, start: int, end: int, region: str, known: dict[str, frozenset[str]]
     ) -> Iterator[tuple[int, int]]:
-        assert self._pattern is not None
         position = start
-        while (match := self._pattern.search(text, position, end + _MARGIN)) and match.start() < end:
+        while (match := self._candidate(text, position, end + _MARGIN)) and match.start() < end:
             first, candidate = match.start(), _trimmed(match.group())
             position = first + len(candidate)
             if region not in self._takers(candidate, known):
@@ -221,7 +218,6 @@ class PhoneScan:
 
     def _asked(self, candidate: str) -> Iterable[str]:
         numbers = self._numbers
-        assert numbers is not None
         if not candidate.isascii():
             return self._regions
         chunk = candidate.encode()

@@ -1,9 +1,9 @@
-"""One ASCII byte for every code point, so that RE2 can speak for Python's Unicode patterns.
+r"""One ASCII byte for every code point, so that RE2 can speak for Python's Unicode patterns.
 
-RE2's ``\\b``, ``\\d``, ``\\s`` and ``\\w`` know ASCII alone, and its offsets into UTF-8 are bytes. Presidio's
+RE2's ``\b``, ``\d``, ``\s`` and ``\w`` know ASCII alone, and its offsets into UTF-8 are bytes. Presidio's
 patterns run in the ``regex`` module, where these classes are Unicode's. The proxy of a text has one
 byte for each code point: ASCII stays as it is, any other code point becomes an ASCII character of
-the same kind. So offsets agree, ``\\b`` is exact, and a class of a pattern only has to take in the
+the same kind. So offsets agree, ``\b`` is exact, and a class of a pattern only has to take in the
 proxies of its members to over-approximate (``pii_translate`` does that).
 """
 

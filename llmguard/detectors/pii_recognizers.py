@@ -39,7 +39,7 @@ def _offline_email() -> type[Any]:
     extract = tldextract.TLDExtract(cache_dir=None, suffix_list_urls=())
     extract.tlds  # noqa: B018 - reads the list now, not at the first address
 
-    class OfflineEmailRecognizer(EmailRecognizer):  # type: ignore[misc]
+    class OfflineEmailRecognizer(EmailRecognizer):
         """Validates the domain without network and without a cache on disk."""
 
         def validate_result(self, pattern_text: str) -> bool:
@@ -74,9 +74,8 @@ def _load(entries: Sequence[Any], languages: Sequence[str]) -> list[Any]:
     )
 
     defaults = RecognizerConfigurationLoader.get()
-    flags = defaults["global_regex_flags"]
-    wanted = entries if entries else defaults["recognizers"]
-    return list(RecognizerListLoader.get(wanted, languages, flags))
+    wanted: Any = entries or defaults["recognizers"]
+    return list(RecognizerListLoader.get(wanted, languages, defaults["global_regex_flags"]))
 
 
 def _usable(recognizer: Any) -> bool:
@@ -87,19 +86,23 @@ def _usable(recognizer: Any) -> bool:
     return isinstance(recognizer, (PatternRecognizer, PhoneRecognizer))
 
 
-def _offline(recognizer: Any, flags: int | None = None) -> Any:
+def _is_exactly(recognizer: Any, kind: type[Any]) -> bool:
+    return type(recognizer) is kind
+
+
+def _offline(recognizer: Any) -> Any:
     from presidio_analyzer.predefined_recognizers import EmailRecognizer
 
-    if type(recognizer) is not EmailRecognizer:
+    if not _is_exactly(recognizer, EmailRecognizer):
         return recognizer
-    replaced = _offline_email()(
+    replaced: Any = _offline_email()(
         patterns=recognizer.patterns,
         context=recognizer.context,
         supported_language=recognizer.supported_language,
         supported_entity=recognizer.supported_entities[0],
         name=recognizer.name,
     )
-    replaced.global_regex_flags = recognizer.global_regex_flags if flags is None else flags
+    replaced.global_regex_flags = recognizer.global_regex_flags
     replaced.score_thresholds = recognizer.score_thresholds
     return replaced
 
@@ -126,7 +129,11 @@ def _own(recognizers: str | Sequence[Mapping[str, Any]], languages: Sequence[str
             raise ConfigurationError(f"cannot read recognizers: {type(error).__name__}", source=source) from error
         if isinstance(entries, Mapping):
             entries = entries.get("recognizers")
-    if not isinstance(entries, Sequence) or isinstance(entries, str) or not all(isinstance(e, Mapping) for e in entries):
+    if (
+        not isinstance(entries, Sequence)
+        or isinstance(entries, str)
+        or not all(isinstance(e, Mapping) for e in entries)
+    ):
         raise ConfigurationError(
             "option 'recognizers' of detector 'pii' must be a list of recognizers in Presidio's form, or the path of "
             "a YAML file that has one under 'recognizers'",

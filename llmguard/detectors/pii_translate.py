@@ -166,7 +166,8 @@ def _lookback(nodes: Nodes, pattern: str, flags: int, rare: bool) -> Translation
         single = len(body) == 1 and body[0][0] in CONSUMING
         width += high * (1 if single else parser.SubPattern(parser.State(), list(body)).getwidth()[1])
         if single and low >= 1 and high > _OPEN_FROM:
-            last = spelled(members(*body[0], flags, rare).inside)
+            kind, what = body[0]
+            last = spelled(members(kind, what, flags, rare).inside)
             finder = last + _Emitter(flags, rare).write(nodes[index + 1 :])
             lead = "".join(sorted(emitter.chars)).encode()
             return Translation(finder, pattern, lookback=width, lead=lead)
@@ -180,6 +181,27 @@ def _hits(pattern: str) -> int:
     import re2
 
     return sum(1 for _ in re2.finditer(pattern.encode(), _SAMPLE))
+
+
+def _head(nodes: Nodes, flags: int, rare: bool) -> tuple[int, str, list[str], list[str]]:
+    """The nodes at the start that consume nothing.
+
+    Returns:
+        How many; the anchors among them; all that must stand somewhere; those of it that stand at the start.
+    """
+    count, anchor = 0, ""
+    needs: list[str] = []
+    ahead: list[str] = []
+    while nodes[count][0] in (ops.AT, *_ASSERTS):
+        op, value = nodes[count]
+        if op is ops.AT:
+            anchor += _Emitter(flags, rare).write([(op, value)])
+        elif op is ops.ASSERT:
+            needs.append(_Emitter(flags, rare).write(value[1]))
+            if value[0] > 0:
+                ahead.append(needs[-1])
+        count += 1
+    return count, anchor, needs, ahead
 
 
 def translate(pattern: str, flags: int, *, rare: bool) -> Translation:
@@ -204,19 +226,7 @@ def translate(pattern: str, flags: int, *, rare: bool) -> Translation:
     if nodes[-1][0] in _ASSERTS and nodes[-1][1][0] > 0:
         after = _beside(nodes[-1][0], nodes[-1][1][1], r"\z", flags, rare)
 
-    head, anchor = 0, ""
-    needs: list[str] = []
-    ahead: list[str] = []
-    while nodes[head][0] in (ops.AT, *_ASSERTS):
-        op, value = nodes[head]
-        if op is ops.AT:
-            anchor += _Emitter(flags, rare).write([(op, value)])
-        elif op is ops.ASSERT:
-            needs.append(_Emitter(flags, rare).write(value[1]))
-            if value[0] > 0:
-                ahead.append(needs[-1])
-        head += 1
-
+    head, anchor, needs, ahead = _head(nodes, flags, rare)
     if head == 0 and (found := _lookback(nodes, pattern, flags, rare)):
         return found
     emitter = _Emitter(flags, rare)

@@ -34,6 +34,7 @@ class Checks(Protocol):
 
     def check(self, text: str, /, *, stage: Stage) -> Decision:
         """What the policy makes of a text."""
+        ...
 
 
 class CompletionHook:

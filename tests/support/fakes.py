@@ -43,7 +43,9 @@ class Broken:
     scope = Scope.SPAN
     categories = frozenset({"BROKEN"})
 
-    def __init__(self, answer: Callable[[Sequence[Text]], object], *, name: str = "broken", inline: bool = True) -> None:
+    def __init__(
+        self, answer: Callable[[Sequence[Text]], object], *, name: str = "broken", inline: bool = True
+    ) -> None:
         self.name = name
         self.inline = inline
         self.answer = answer
