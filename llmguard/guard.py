@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import secrets
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -12,16 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from llmguard.breaker import Breaker
+from llmguard import texts
 from llmguard.calls import Checks, guarded
-from llmguard.checks import Check, Setting
+from llmguard.checks import Check
 from llmguard.conversation import Conversation, Conversations, ConversationScope, current
-from llmguard.detectors.registry import available, load
-from llmguard.errors import ConfigurationError, nearest
-from llmguard.pipeline import Pipeline
+from llmguard.errors import ConfigurationError
+from llmguard.loading import Loader
 from llmguard.policy import Policy
 from llmguard.shapes import Where
 from llmguard.telemetry import Prompt, Telemetry, TelemetrySettings
+from llmguard.texts import Checkable
 from llmguard.types import Decision, Detector, Role, Stage, Text
 from llmguard.vault import Vault
 from llmguard.workers import Workers
@@ -35,22 +34,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-E = TypeVar("E", bound=enum.StrEnum)
 
-#: What a check takes for one decision.
-Checkable = str | Text | Sequence[str | Text]
-
-_ROLE_AT = {
-    Stage.INPUT: Role.USER,
-    Stage.OUTPUT: Role.ASSISTANT,
-    Stage.TOOL_CALL: Role.ASSISTANT,
-    Stage.TOOL_RESULT: Role.TOOL,
-    Stage.CONTEXT: Role.RETRIEVAL,
-}
-# What a detector builds at its first text, it builds before the first request.
-_WARM_UP = (
-    Text("Mail ada@example.com or call +1 212-555-0187, key=9f8a7c6b, <b>1.5</b> at http://example.com/?q=%41"),
-)
 _PROMPT: ContextVar[Prompt | None] = ContextVar("llmguard_prompt", default=None)
 
 
@@ -88,7 +72,6 @@ class Guard:
         logger_provider: LoggerProvider | None = None,
         watch: bool = False,
     ) -> None:
-        self._own = _by_name(detectors)
         self.vault = vault if vault is not None else Vault()
         self._telemetry = Telemetry(
             telemetry,
@@ -97,11 +80,10 @@ class Guard:
             logger_provider=logger_provider,
         )
         self._workers = Workers()
-        self._loaded: dict[str, tuple[object, Detector]] = {}
-        self._breakers: dict[str, Breaker] = {}
+        self._loader = Loader(detectors, self._workers)
         self._conversations = Conversations()
         self._reloading = threading.Lock()
-        self._setting = self._prepare(Policy.from_any(policy))
+        self._setting = self._loader.load(Policy.from_any(policy))
         self._watcher: Watcher | None = None
         if watch:
             self._watcher = self._watch(policy)
@@ -124,7 +106,7 @@ class Guard:
             TypeError: it is something else, such as bytes; nothing was looked at.
             ConfigurationError: there is no such stage or role.
         """
-        check = self._begin(stage, (text,), role)
+        check = self._begin(stage, text, role)
         if check.pending:
             check.wait()
         return check.finish()[0]
@@ -133,33 +115,37 @@ class Guard:
         self, text: Checkable, *, stage: Stage | str = Stage.INPUT, role: Role | str | None = None
     ) -> Decision:
         """`check` for an event loop: slow detectors don't hold it up."""
-        check = self._begin(stage, (text,), role)
+        check = self._begin(stage, text, role)
         if check.pending:
             await check.wait_async()
         return check.finish()[0]
 
     def check_batch(
-        self, texts: Sequence[Checkable], *, stage: Stage | str = Stage.INPUT, role: Role | str | None = None
+        self, batch: Sequence[Checkable], *, stage: Stage | str = Stage.INPUT, role: Role | str | None = None
     ) -> list[Decision]:
         """Look at many texts in one pass: one decision each, the same as `check` would give one by one.
 
         Raises:
-            TypeError: ``texts`` is a single string, or one of them is no text; nothing was looked at.
+            TypeError: ``batch`` is a single string, or one of them is no text; nothing was looked at.
             ConfigurationError: there is no such stage or role.
         """
-        check = self._begin(stage, _batch(texts), role)
-        if check.pending:
-            check.wait()
-        return check.finish()
+        decisions: list[Decision] = []
+        for check in self._begin_batch(stage, batch, role):
+            if check.pending:
+                check.wait()
+            decisions += check.finish()
+        return decisions
 
     async def acheck_batch(
-        self, texts: Sequence[Checkable], *, stage: Stage | str = Stage.INPUT, role: Role | str | None = None
+        self, batch: Sequence[Checkable], *, stage: Stage | str = Stage.INPUT, role: Role | str | None = None
     ) -> list[Decision]:
         """`check_batch` for an event loop."""
-        check = self._begin(stage, _batch(texts), role)
-        if check.pending:
-            await check.wait_async()
-        return check.finish()
+        decisions: list[Decision] = []
+        for check in self._begin_batch(stage, batch, role):
+            if check.pending:
+                await check.wait_async()
+            decisions += check.finish()
+        return decisions
 
     @overload
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -230,7 +216,7 @@ class Guard:
         """
         try:
             with self._reloading:
-                self._setting = self._prepare(Policy.from_any(policy))
+                self._setting = self._loader.load(Policy.from_any(policy))
         except ConfigurationError as error:
             self._telemetry.reload(self._setting.ref, error)
             raise
@@ -260,7 +246,7 @@ class Guard:
         passing = conversation is None
         if conversation is None:
             conversation = Conversation(secrets.token_hex(16), 0, passing=True)
-        checks = Checks(lambda stage, texts: self._start(stage, (texts,), conversation), conversation)
+        checks = Checks(lambda stage, own: self._start(stage, (own,), conversation), conversation)
         try:
             yield checks
         finally:
@@ -268,40 +254,22 @@ class Guard:
             if passing:
                 self.vault.forget(conversation.name)
 
-    def _begin(self, stage: Stage | str, texts: Sequence[Checkable], role: Role | str | None) -> Check:
-        at = _member(Stage, stage)
-        who = _ROLE_AT[at] if role is None else _member(Role, role)
-        return self._start(at, [_group(text, who) for text in texts], current(self))
+    def _begin(self, stage: Stage | str, text: Checkable, role: Role | str | None) -> Check:
+        at = texts.member(Stage, stage)
+        who = texts.ROLE_AT[at] if role is None else texts.member(Role, role)
+        return self._start(at, (texts.group(text, who),), current(self))
+
+    def _begin_batch(
+        self, stage: Stage | str, batch: Sequence[Checkable], role: Role | str | None
+    ) -> Generator[Check, None, None]:
+        at = texts.member(Stage, stage)
+        who = texts.ROLE_AT[at] if role is None else texts.member(Role, role)
+        conversation = current(self)
+        for part in texts.parts(batch, who):
+            yield self._start(at, part, conversation)
 
     def _start(self, stage: Stage, groups: Sequence[Sequence[Text]], conversation: Conversation | None) -> Check:
         return Check(self._setting, self._telemetry, self.vault, stage, groups, conversation, _PROMPT.get())
-
-    def _prepare(self, policy: Policy) -> Setting:
-        detectors = {name: self._detector(name, policy) for name in policy.detector_names}
-        policy.check_against({name: detector.categories for name, detector in detectors.items()})
-        _overlap(policy, detectors)
-        for name in detectors:
-            if name not in self._breakers:
-                self._breakers[name] = Breaker(policy.breaker.failures, policy.breaker.reset_s)
-        pipeline = Pipeline(policy, detectors, self._breakers, self._workers)
-        return Setting(policy, policy.ref, pipeline, {stage: policy.plan(stage).thresholds for stage in Stage})
-
-    def _detector(self, name: str, policy: Policy) -> Detector:
-        options = policy.detectors.get(name, {})
-        own = self._own.get(name)
-        if own is not None:
-            if options:
-                raise ConfigurationError(f"the detector {name!r} was given ready made: it takes no options")
-            return own
-        held = self._loaded.get(name)
-        if held is None or held[0] != options:
-            if name not in available():
-                known = [*available(), *self._own]
-                raise policy.error(f"unknown detector {name!r}{nearest(name, known)}", detector=name)
-            held = self._loaded[name] = (options, load(name, options))
-            if held[1].inline:
-                held[1].detect(_WARM_UP)
-        return held[1]
 
     def _watch(self, policy: object) -> Watcher:
         if not isinstance(policy, (str, Path)):
@@ -318,63 +286,3 @@ class Guard:
 
     def _refuse(self, error: ConfigurationError) -> None:
         self._telemetry.reload(self._setting.ref, error)
-
-
-def _by_name(detectors: Iterable[Detector]) -> dict[str, Detector]:
-    named: dict[str, Detector] = {}
-    for detector in detectors:
-        if not isinstance(detector, Detector):
-            raise ConfigurationError(
-                f"{type(detector).__name__} is no detector: it needs name, version, scope, categories, inline and "
-                "detect(texts); a function becomes one by @llmguard.detector(name, categories=[...])"
-            )
-        if detector.name in named:
-            raise ConfigurationError(f"two of the given detectors are named {detector.name!r}")
-        named[detector.name] = detector
-    return named
-
-
-def _batch(texts: Sequence[Checkable]) -> Sequence[Checkable]:
-    if isinstance(texts, (str, bytes, Text)) or not isinstance(texts, Sequence):
-        raise TypeError(f"check_batch takes a sequence of texts, not {type(texts).__name__}")
-    return texts
-
-
-def _group(value: Checkable, role: Role) -> Sequence[Text]:
-    if isinstance(value, str):
-        return (Text(value, role),)
-    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
-        return tuple([_text(item, role) for item in value])
-    return (_text(value, role),)
-
-
-def _text(value: object, role: Role) -> Text:
-    if isinstance(value, str):
-        return Text(value, role)
-    if isinstance(value, Text):
-        return value
-    hint = ": decode it first" if isinstance(value, (bytes, bytearray, memoryview)) else ""
-    raise TypeError(f"a check takes str, Text or a sequence of them, not {type(value).__name__}{hint}")
-
-
-def _member(kind: type[E], value: str) -> E:
-    try:
-        return kind(value)
-    except ValueError:
-        raise ConfigurationError(
-            f"unknown {kind.__name__.lower()} {value!r}{nearest(str(value), [str(member) for member in kind])}"
-        ) from None
-
-
-def _overlap(policy: Policy, detectors: Mapping[str, Detector]) -> None:
-    if not policy.overlap:
-        return
-    for stage in (Stage.INPUT, Stage.CONTEXT, Stage.TOOL_RESULT):
-        plan = policy.plan(stage)
-        for name in plan.detectors:
-            if not detectors[name].inline and plan.redacts(name):
-                raise policy.error(
-                    f"overlap starts the call before {name!r} has answered, so its texts could not be redacted any "
-                    f"more at stage {str(stage)!r}: use block or flag there, or set overlap: false",
-                    detector=name,
-                )

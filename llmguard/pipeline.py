@@ -263,7 +263,9 @@ class Run:
 
     def _accept(self, step: Step, groups: list[int], texts: Sequence[Text], found: object, started: float) -> None:
         seconds = time.perf_counter() - started
-        hits = _validated(step, texts, found)
+        # Nearly every answer is a list of empty lists; it takes no further look to know that it is well formed.
+        clean = type(found) is list and len(found) == len(texts) and not any(found)
+        hits = {} if clean else _validated(step, texts, found)
         if not hits:
             run = DetectorRun(step.name, step.version, Outcome.PASS, started, seconds)
             for index in groups:

@@ -205,10 +205,10 @@ class Policy(Strict):
         """
         policy_check.against(self, self._document, categories)
 
-    def error(self, message: str, *, detector: str) -> ConfigurationError:
-        """An error that says where the policy names a detector first."""
+    def error(self, message: str, *, detector: str, options: bool = False) -> ConfigurationError:
+        """An error that says where the policy names a detector first, or where its options stand."""
         path: KeyPath = ("detectors", detector)
-        for index, rule in enumerate(self.rules):
+        for index, rule in enumerate(self.rules if not options else ()):
             if rule.detector == detector:
                 path = ("rules", index, "detector")
                 break

@@ -72,7 +72,8 @@ def write(value: object, texts: Iterator[str]) -> object:
         return [write(item, texts) for item in value]
     if isinstance(value, tuple):
         items = tuple([write(item, texts) for item in value])
-        return type(value)._make(items) if hasattr(value, "_make") else items
+        make: Callable[[tuple[object, ...]], object] = getattr(type(value), "_make", tuple)
+        return make(items)
     return value
 
 

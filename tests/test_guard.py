@@ -251,6 +251,16 @@ def test_an_unknown_detector_names_the_file_the_line_and_the_nearest(tmp_path: P
         Guard(file)
 
 
+def test_wrong_options_name_the_file_the_line_and_the_option(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        "name: p\nrules:\n  - {detector: unicode, action: flag}\n  - {detector: token_stats, action: flag}\n"
+        "detectors:\n  token_stats:\n    max_tokns: 5\n"
+    )
+    with pytest.raises(ConfigurationError, match=r"policy\.yaml:6: .*'max_tokns'.*max_tokens"):
+        Guard(file)
+
+
 def test_reload_changes_the_policy_and_a_broken_one_changes_nothing(guard: Guard) -> None:
     assert guard.check("odd").action is Action.FLAG
     guard.reload({"name": "p", "version": "2", "rules": [{"detector": "words", "action": "block"}]})

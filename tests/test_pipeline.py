@@ -193,6 +193,16 @@ def test_a_batch_is_one_call_of_each_detector() -> None:
     assert (first.calls, second.calls) == (1, 1)
 
 
+def test_a_large_batch_is_cut_so_that_a_deadline_is_for_work_of_a_bounded_size() -> None:
+    words = Words("words", "bad")
+    texts = ["fine " * 80_000, "bad", "fine " * 100_000, "fine " * 80_000, "bad"]
+    with guard_of(words) as guard:
+        decisions = guard.check_batch(texts)
+    assert words.calls == 2
+    assert words.texts == texts
+    assert [d.blocked for d in decisions] == [False, True, False, False, True]
+
+
 def test_long_texts_leave_the_callers_thread_so_that_a_deadline_holds() -> None:
     threads: set[int] = set()
 

@@ -100,7 +100,7 @@ class PiiDetector:
         self._sources, usual, other = plan(self.recognizers, self._thresholds, self._threshold)
         self._schedule, self._schedule_rare = Schedule(usual), Schedule(other)
         limits = [source.threshold for source in self._sources if source.category == "IP_ADDRESS"]
-        self._addresses_stay = self._settle and not self._allowed and max(limits, default=0.0) == 0
+        self._addresses_stay = self._settle and max(limits, default=0.0) == 0
         self._reasons = [((source.name,), (source.name, "context")) for source in self._sources]
         prepare()
 
@@ -134,7 +134,9 @@ class PiiDetector:
         if not hits:
             return []
         if self._settle:
+            # Before the allow list: the host of an allowed e-mail address is no web address either.
             hits = settled(hits, text)
+        hits = self._not_allowed(text, hits)
         hits.sort(key=lambda hit: (hit.start, hit.end, hit.category))
         return [
             Finding(
@@ -163,7 +165,7 @@ class PiiDetector:
             hits += own if alone else without_duplicates(own)
         hits = self._lifted(text, hits)
         hits = [hit for hit in hits if hit.score >= self._sources[hit.source].threshold]
-        return self._not_allowed(text, without_duplicates(hits))
+        return without_duplicates(hits)
 
     def _lifted(self, text: str, hits: list[Hit]) -> list[Hit]:
         """The finds, with those near a context word of their recognizer scored higher."""
@@ -194,7 +196,7 @@ class PiiDetector:
                 for result in results
                 if result.entity_type in self.categories
             ]
-        return self._not_allowed(text, without_duplicates(found))
+        return without_duplicates(found)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial(type(self), **self._options), ()

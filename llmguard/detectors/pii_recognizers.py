@@ -74,8 +74,17 @@ def _load(entries: Sequence[Any], languages: Sequence[str]) -> list[Any]:
     )
 
     defaults = RecognizerConfigurationLoader.get()
-    wanted: Any = entries or defaults["recognizers"]
+    wanted: Any = entries or [_spoken(entry, languages) for entry in defaults["recognizers"]]
     return list(RecognizerListLoader.get(wanted, languages, defaults["global_regex_flags"]))
+
+
+def _spoken(entry: Any, languages: Sequence[str]) -> Any:
+    """An entry of Presidio's default list without other languages: its loader logs a warning for each of them."""
+    listed = entry.get("supported_languages") if isinstance(entry, Mapping) else None
+    if not listed:
+        return entry
+    kept = [item for item in listed if (item["language"] if isinstance(item, Mapping) else item) in languages]
+    return {**entry, "supported_languages": kept} if kept else {**entry, "enabled": False}
 
 
 def _usable(recognizer: Any) -> bool:
@@ -141,9 +150,11 @@ def _own(recognizers: str | Sequence[Mapping[str, Any]], languages: Sequence[str
         )
     if not entries:
         return []
+    from presidio_analyzer.recognizer_registry.recognizers_loader_utils import PredefinedRecognizerNotFoundError
+
     try:
-        made = _load([_complete(dict(entry), languages) for entry in entries], languages)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        made = _load([full for entry in entries for full in _complete(entry, languages)], languages)
+    except (ValueError, TypeError, KeyError, AttributeError, PredefinedRecognizerNotFoundError) as error:
         raise ConfigurationError(f"option 'recognizers' of detector 'pii': {error}") from error
     for recognizer in made:
         if not _usable(recognizer):
@@ -153,12 +164,15 @@ def _own(recognizers: str | Sequence[Mapping[str, Any]], languages: Sequence[str
     return made
 
 
-def _complete(entry: dict[str, Any], languages: Sequence[str]) -> dict[str, Any]:
-    """Fill in what Presidio's loader wants to be told: the kind of the entry and its languages."""
-    entry.setdefault("type", "custom" if "patterns" in entry or "deny_list" in entry else "predefined")
-    if "supported_language" not in entry and "supported_languages" not in entry:
-        entry["supported_languages"] = list(languages)
-    return entry
+def _complete(entry: Mapping[str, Any], languages: Sequence[str]) -> list[dict[str, Any]]:
+    """Fill in what Presidio's loader wants to be told: the kind of the entry, and its language in one entry each."""
+    kind = "custom" if "patterns" in entry or "deny_list" in entry else "predefined"
+    full = {"type": kind, **entry}
+    if "supported_language" in entry or "supported_languages" in entry:
+        return [full]
+    if full["type"] == "predefined":
+        return [{**full, "supported_languages": list(languages)}]
+    return [{**full, "supported_language": language} for language in languages]
 
 
 def check_countries(countries: Iterable[str]) -> None:
