@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_log = logging.getLogger(__name__)
 _PROMPT: ContextVar[Prompt | None] = ContextVar("llmguard_prompt", default=None)
 
 
@@ -218,7 +220,7 @@ class Guard:
             with self._reloading:
                 self._setting = self._loader.load(Policy.from_any(policy))
         except ConfigurationError as error:
-            self._telemetry.reload(self._setting.ref, error)
+            self._refuse(error)
             raise
         self._telemetry.reload(self._setting.ref, None)
 
@@ -282,7 +284,9 @@ class Guard:
         try:
             self.reload(policy)
         except ConfigurationError:
-            return  # told by reload; the old policy stays
+            return  # told by `reload`; the old policy stays
 
     def _refuse(self, error: ConfigurationError) -> None:
-        self._telemetry.reload(self._setting.ref, error)
+        ref = self._setting.ref
+        _log.warning("policy %r version %r stays in force: %s", ref.name, ref.version, error)
+        self._telemetry.reload(ref, error)

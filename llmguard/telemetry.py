@@ -169,11 +169,11 @@ class Telemetry:
             self._failed("spans", ours)
 
     def reload(self, policy: PolicyRef, error: Exception | None) -> None:
-        """Tell that a policy file was read again.
+        """Tell that a policy was read again.
 
         Args:
             policy: the one in force now.
-            error: why the new file was refused; None when it was taken.
+            error: why the new one was refused; None when it was taken.
         """
         if not self.settings.enabled:
             return

@@ -28,7 +28,7 @@ STOP_WORDS = frozenset(
         "more", "most", "must", "my", "of", "off", "on", "once", "only", "or", "other", "our", "ours", "out", "over",
         "own", "please", "same", "shall", "she", "should", "so", "some", "such", "than", "that", "the", "their",
         "theirs", "them", "then", "there", "these", "they", "this", "those", "through", "to", "too", "under", "until",
-        "up", "us", "very", "was", "we", "were", "what", "when", "where", "which", "while", "who", "whom", "why",
+        "up", "very", "was", "we", "were", "what", "when", "where", "which", "while", "who", "whom", "why",
         "will", "with", "would", "you", "your", "yours"
     }
 )
