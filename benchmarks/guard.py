@@ -13,6 +13,9 @@ from benchmarks.texts import CLEAN, with_ten_findings
 from benchmarks.timing import medians, microseconds, row
 from llmguard import Guard, TelemetrySettings
 from llmguard.detectors.patterns import PatternSet
+from llmguard.detectors.pii import PiiDetector
+from llmguard.detectors.pii_engine import analyzer
+from llmguard.detectors.pii_nlp import engine
 
 PHRASES = [f"project {name} {number}" for name in ("heron", "falcon", "osprey", "kestrel") for number in range(250)]
 
@@ -46,8 +49,6 @@ def providers() -> tuple[TracerProvider, MeterProvider]:
 
 
 def main() -> bool:
-    from benchmarks.pii import analyzer
-
     tracing, metering = providers()
     quiet = Guard(POLICY, telemetry=TelemetrySettings(enabled=False))
     told = Guard(POLICY, tracer_provider=tracing, meter_provider=metering)
@@ -59,7 +60,7 @@ def main() -> bool:
     scan = PatternSet(
         [r"[\w.]+@\w+\.\w+", r"\d{3}-\d{2}-\d{4}", r"AKIA[0-9A-Z]{16}", r"(?i)ignore .{0,20}instructions"]
     )
-    presidio = analyzer()
+    presidio = analyzer(PiiDetector().recognizers, engine(["en"]), ["en"], 0.0)
 
     def span() -> None:
         tracer.start_span("llmguard.guard input", attributes=attributes).end()
