@@ -1,9 +1,8 @@
 """Rules of prompt injection as a YAML file says them: read, checked, compiled.
 
 A pattern is RE2 (case does not matter) with three shorthands: a blank stands for any white space, quotes or light
-punctuation; ``{gap}`` for up to four words of one sentence; ``{name}`` for the words listed under ``words``. ``needs``
-names plain words without which the rule cannot hit (``a|b & c``: a or b, and c; the rarest last); it is not tried
-without them.
+punctuation; ``{gap}`` for up to four words of one sentence; ``{name}`` for the words listed under ``words``.
+``⟦…⟧`` around a part of it marks what is rare in honest text: the pattern is not tried on a text without it.
 """
 
 from __future__ import annotations
@@ -39,15 +38,14 @@ CATEGORIES = (
     ENCODED,
 )
 
-_KEYS = ("id", "category", "score", "roles", "reason", "reference", "needs", "patterns")
+_KEYS = ("id", "category", "score", "roles", "reason", "reference", "patterns")
 _BLANK = r"""(?:[\s"'*_,:;()\[\]<>«»„“”‘’`~–—-]+)"""
 _BUILT_IN = {
     "gap": rf"(?:\s+[^\s.!?]+){{0,4}}{_BLANK}",
     "_": _BLANK,
 }
-_GAP = r"[\W_]+"
-_OR = re.compile(r"(?<!\\)\|")
 _BARE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]| ")
+_TOKEN = re.compile(r"\\[pP]\{\w+\}|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(\d+)(?:,\d*)?\}|[()|⟦⟧]")
 _MACRO = re.compile(r"(?<!\\p)(?<!\\P)\{([a-z_]+)\}")
 
 
@@ -62,8 +60,8 @@ class Rule:
         roles: the texts it looks at; all when empty.
         reason: why it is a finding, in fixed words.
         reference: where the shape is described.
-        needs: what a text must hold for the rule to be tried: one of these, each of RE2 patterns that must
-            all match, the rarest last. Plain words, so that the scan for all of them is one small automaton.
+        anchors: for each pattern, RE2 patterns that must all match a text for it to match. None of them counts
+            repetitions, so that the scan for all of them is one small automaton.
         search: the compiled patterns, for UTF-8 bytes.
     """
 
@@ -73,7 +71,7 @@ class Rule:
     roles: frozenset[Role]
     reason: str
     reference: str
-    needs: tuple[tuple[str, ...], ...]
+    anchors: tuple[tuple[str, ...], ...]
     search: Any = field(repr=False, compare=False)
 
 
@@ -151,20 +149,45 @@ def _expand(pattern: str, words: Mapping[str, str], where: str, path: str) -> st
     return _MACRO.sub(word, blanks)
 
 
-def _need(source: str) -> tuple[str, ...]:
-    r"""``a|b & c`` as patterns: a word that starts with a or b, and one that starts with c.
+def _anchors(pattern: str) -> tuple[str, ...]:
+    """The marked parts of a pattern, or all of it, with repetitions no longer counted.
 
-    A blank at the end of a word says that the word ends there; one inside stands for what may stand between
-    words; ``\|`` is the sign itself.
+    Raises:
+        ValueError: a mark stands inside a group, or beside an alternative or a repetition, so that a match may lack it.
     """
-    return tuple("(?i)" + "|".join(map(_word, _OR.split(group))) for group in source.split(" & "))
+    parts: list[str] = []
+    depth, opened = 0, -1
+    for token in _TOKEN.finditer(pattern):
+        match token[0]:
+            case "(":
+                depth += 1
+            case ")":
+                depth -= 1
+            case "⟦" if depth or opened >= 0:
+                raise ValueError
+            case "⟦":
+                opened = token.end()
+            case "⟧" if depth or opened < 0 or pattern[token.end() : token.end() + 1] in set("?*+{"):
+                raise ValueError
+            case "⟧":
+                parts.append(pattern[opened : token.start()])
+                opened = -1
+            case "|" if not depth and ("⟦" in pattern or "⟧" in pattern):
+                raise ValueError
+    if opened >= 0:
+        raise ValueError
+    return tuple("(?i)" + _TOKEN.sub(_uncounted, part) for part in parts or [pattern])
 
 
-def _word(word: str) -> str:
-    word = word.replace("\\|", "|")
-    inner = _GAP.join(map(re.escape, word.split()))
-    before = r"\b" if word[0].isascii() and word[0].isalnum() else ""
-    return before + inner + (r"\b" if word.endswith(" ") and word[-2:-1].isascii() else "")
+def _uncounted(token: re.Match[str]) -> str:
+    """``{0,3}`` as ``*`` and ``{1,3}`` as ``+``: more matches, far fewer states."""
+    if token[1] is None:
+        return token[0]
+    return "*" if int(token[1]) == 0 else "+"
+
+
+def _unmarked(pattern: str) -> str:
+    return pattern.replace("⟦", "").replace("⟧", "")
 
 
 def _checked(entry: Any, path: str) -> str:
@@ -210,18 +233,22 @@ def _rule(entry: Any, words: Mapping[str, str], path: str) -> Rule:
 
     where = _checked(entry, path)
     roles = _roles(entry.get("roles", []), where, path)
-    needs = _strings(entry, "needs", where, path)
-    patterns = _strings(entry, "patterns", where, path)
+    patterns = [_expand(one, words, where, path) for one in _strings(entry, "patterns", where, path)]
     options = re2.Options()
     options.never_capture = True
     options.log_errors = False
-    pattern = "(?i)" + "|".join(_expand(one, words, where, path) for one in patterns)
     try:
-        search = re2.compile(pattern.encode(), options)
+        search = re2.compile(("(?i)" + "|".join(map(_unmarked, patterns))).encode(), options)
     except re2.error as error:
         raise ConfigurationError(f"{where}: RE2 does not accept a pattern: {error}", source=path) from None
     if search.match(b""):
         raise ConfigurationError(f"{where}: a pattern matches the empty text", source=path)
+    try:
+        anchors = tuple(map(_anchors, patterns))
+    except ValueError:
+        raise ConfigurationError(
+            f"{where}: ⟦ and ⟧ must enclose a part that every match has, outside groups and alternatives", source=path
+        ) from None
     return Rule(
         id=entry["id"],
         category=entry["category"],
@@ -229,6 +256,6 @@ def _rule(entry: Any, words: Mapping[str, str], path: str) -> Rule:
         roles=roles,
         reason=entry["reason"],
         reference=entry["reference"],
-        needs=tuple(_need(one) for one in needs) or ((pattern,),),
+        anchors=anchors,
         search=search,
     )

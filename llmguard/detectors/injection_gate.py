@@ -1,8 +1,8 @@
 """Which rules are worth trying on a text, and where they hit.
 
-Rules hold gaps and long lists of words; all of them in one automaton would need more states than memory has.
-So a set of plain words, which is small whatever the text, says which rules can hit; only those are
-searched for, piece by piece, so that a long text does not meet every rule.
+Rules hold gaps that count words; all of them in one automaton would need more states than memory has.
+So a set of their rare parts, which counts nothing and stays small, says which rules can hit; only those
+are searched for, piece by piece, so that a long text does not meet every rule.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NONE = Hits()
 
 
 class Gate:
-    """The rules behind one scan for plain words.
+    """The rules behind one scan for what is rare in them.
 
     Args:
         rules: the rules.
@@ -45,23 +45,22 @@ class Gate:
     def __init__(self, rules: Sequence[Rule], kinds: Mapping[str, str]) -> None:
         self._rules = tuple(rules)
         self._kinds = tuple(kinds)
-        groups = sorted({group for rule in rules for need in rule.needs for group in need})
-        self._set = PatternSet([*groups, *kinds.values(), f"[{CONTROLS}]"])
-        bit = {group: 1 << index for index, group in enumerate(groups)}
-        self._all = (1 << len(groups)) - 1
-        self._words = len(groups)
-        self._bits = [1 << index for index in range(len(groups) + len(kinds) + 1)]
-        self._tries = {role: self._alternatives(role, bit) for role in Role}
+        anchors = sorted({anchor for rule in rules for anchors in rule.anchors for anchor in anchors})
+        self._set = PatternSet([*anchors, *kinds.values(), f"[{CONTROLS}]"])
+        self._first_kind = len(anchors)
+        self._tries = {role: self._alternatives(role, anchors) for role in Role}
 
-    def _alternatives(self, role: Role, bit: Mapping[str, int]) -> list[list[tuple[int, int]]]:
-        """For each set of words the rules to try when it is there and the other sets that go with it.
+    def _alternatives(self, role: Role, anchors: list[str]) -> list[list[tuple[frozenset[int], int]]]:
+        """For each anchor the rules to try when it is there, each with the other anchors that it takes.
 
-        Each need hangs on its last set, which the rules' file keeps for the rarest words.
+        They hang on the longest anchor of each pattern, which is rarest as a rule.
         """
-        tries: list[list[tuple[int, int]]] = [[] for _ in bit]
+        place = {anchor: index for index, anchor in enumerate(anchors)}
+        tries: list[list[tuple[frozenset[int], int]]] = [[] for _ in anchors]
         for index, rule in enumerate(self._rules):
-            for need in rule.needs if role in (rule.roles or Role) else ():
-                tries[bit[need[-1]].bit_length() - 1].append((sum(bit[group] for group in set(need)), index))
+            for needed in rule.anchors if role in (rule.roles or Role) else ():
+                rarest = max(needed, key=len)
+                tries[place[rarest]].append((frozenset(place[anchor] for anchor in needed) - {place[rarest]}, index))
         return tries
 
     def match(self, content: str | bytes, role: Role) -> Hits:
@@ -69,20 +68,15 @@ class Gate:
         found = self._set.match(content)
         if not found:
             return NONE
-        bits = self._bits
-        seen = sum([bits[index] for index in found])
         tries = self._tries[role]
-        words = self._words
-        rules = tuple(
-            dict.fromkeys(
-                [rule for index in found if index < words for mask, rule in tries[index] if seen & mask == mask]
-            )
-        )
-        if seen <= self._all:
-            return Hits(rules) if rules else NONE
-        first = self._words
-        kinds = tuple(name for index, name in enumerate(self._kinds, first) if seen >> index & 1)
-        return Hits(rules, kinds, bool(seen >> first + len(self._kinds) & 1))
+        first = self._first_kind
+        have = set(found)
+        rules = {rule: None for at in found if at < first for others, rule in tries[at] if others <= have}
+        if found[-1] < first:
+            return Hits(tuple(rules)) if rules else NONE
+        kinds = self._kinds
+        told = [at - first for at in found if at >= first]
+        return Hits(tuple(rules), tuple(kinds[at] for at in told if at < len(kinds)), told[-1] == len(kinds))
 
     def hits(self, content: str, role: Role, rules: tuple[int, ...]) -> Iterator[tuple[Rule, int, int]]:
         """The rules' hits in a text, as code points.

@@ -62,3 +62,11 @@ def test_what_is_wrong_in_a_policy_is_one_line(tmp_path: Path, content: str, mes
     assert message in result.stderr
     assert result.stderr.startswith("llmguard: ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("preset", ["default", "observe"])
+def test_a_copy_of_a_preset_fits_the_detectors(preset: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(run("show", preset).stdout, encoding="utf-8")
+    done = run("check", file)
+    assert done.exit_code == 0, done.output

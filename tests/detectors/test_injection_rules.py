@@ -1,6 +1,7 @@
 import base64
 import codecs
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -202,12 +203,27 @@ def test_every_bundled_rule_says_why_and_where_from() -> None:
     assert all(rule.reason and rule.reference for rule in rules)
 
 
+@settings(max_examples=40)
+@given(st.integers(0, 10**9))
+def test_a_pattern_never_matches_without_its_marked_parts(seed: int) -> None:
+    rng = random.Random(seed)
+    words = (
+        "ignore all any your the previous prior system prompt rules instructions none are you were told . , \n".split(
+            " "
+        )
+    )
+    text = " ".join(rng.choices(words, k=40))
+
+    expected = {rule.id for rule in bundled_rules() if not rule.roles and rule.search.search(text.encode())}
+    assert expected == {finding.reasons[0] for finding in find(text)}
+
+
 def test_own_rules_are_added(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(
         "words:\n  thing: [falcon, heron]\nrules:\n- id: code-word\n  category: ROLE_PLAY\n  score: 1\n"
-        "  roles: user\n  reason: a code word\n  reference: ours\n  needs: ['open & falcon|heron ']\n"
-        "  patterns: ['open{gap}{thing}']\n"
+        "  roles: user\n  reason: a code word\n  reference: ours\n"
+        "  patterns: ['open{gap}⟦{thing}⟧']\n"
     )
     detector = InjectionRulesDetector(rules=str(path))
 
@@ -232,6 +248,12 @@ RULE = "- {id: mine, category: ROLE_PLAY, score: 0.5, reason: r, reference: x, p
         ("rules:\n" + RULE.replace("mine", "override-previous"), "rule 'override-previous': the id is taken"),
         ("rules:\n" + RULE.replace("abc", "'(abc'"), "rule 'mine': RE2 does not accept"),
         ("rules:\n" + RULE.replace("abc", "'a*'"), "matches the empty text"),
+        ("rules:\n" + RULE.replace("abc", "'a⟦b'"), "must enclose a part that every match has"),
+        ("rules:\n" + RULE.replace("abc", "'a⟧b'"), "must enclose a part that every match has"),
+        ("rules:\n" + RULE.replace("abc", "'⟦a⟦b⟧⟧'"), "must enclose a part that every match has"),
+        ("rules:\n" + RULE.replace("abc", "'a(?:⟦b⟧|c)'"), "must enclose a part that every match has"),
+        ("rules:\n" + RULE.replace("abc", "'a⟦b⟧|c'"), "must enclose a part that every match has"),
+        ("rules:\n" + RULE.replace("abc", "'a⟦b⟧?c'"), "must enclose a part that every match has"),
         ("rules:\n" + RULE.replace("abc", "'{nothing} x'"), "no words 'nothing'"),
         ("rules:\n" + RULE.replace("0.5", "1.5"), "score must be a number in (0, 1]"),
         ("rules:\n" + RULE.replace("ROLE_PLAY", "ROLEPLAY"), "unknown category 'ROLEPLAY' (did you mean 'ROLE_PLAY'?)"),
