@@ -7,16 +7,14 @@ an async driver do the waiting.
 from __future__ import annotations
 
 import asyncio
-import collections.abc
 import functools
 import inspect
-import types
-import typing
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmguard import shapes
+from llmguard.annotations import text_parameters
 from llmguard.checks import Check
 from llmguard.conversation import Conversation
 from llmguard.errors import Blocked, ConfigurationError, nearest
@@ -106,7 +104,7 @@ class Guarded:
         self._signature = inspect.signature(function)
         self._context = self._known((context,) if isinstance(context, str) else tuple(context))
         if input is None:
-            self._input = tuple(p for p in _annotated(function, self._signature) if p not in self._context)
+            self._input = tuple(p for p in text_parameters(function, self._signature) if p not in self._context)
             if not self._input and not self._context:
                 raise ConfigurationError(
                     f"no parameter of {name} is annotated as text (str, Text, chat messages): "
@@ -313,37 +311,3 @@ def guarded(guard: Guard, function: Callable[..., Any], **options: Any) -> Calla
         return how.call(*args, **kwargs)
 
     return functools.update_wrapper(call, function)
-
-
-def _annotated(function: Callable[..., Any], signature: inspect.Signature) -> Iterator[str]:
-    """Names of the parameters whose annotation says text."""
-    try:
-        hints = typing.get_type_hints(function)
-    except (NameError, TypeError):  # annotations that name what is not there at run time
-        hints = {name: parameter.annotation for name, parameter in signature.parameters.items()}
-    for name in signature.parameters:
-        if _says_text(hints.get(name)):
-            yield name
-
-
-_SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
-
-
-def _says_text(annotation: object) -> bool:
-    if annotation in (str, Text, "str", "Text"):
-        return True
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return _says_text(args[0])
-    if origin in (typing.Union, types.UnionType):
-        return any(_says_text(arg) for arg in args)
-    if origin in _SEQUENCES:
-        return any(_says_text(arg) or _says_message(arg) for arg in args)
-    return False
-
-
-def _says_message(annotation: object) -> bool:
-    origin = typing.get_origin(annotation) or annotation
-    if origin in (typing.Union, types.UnionType):
-        return any(_says_message(arg) for arg in typing.get_args(annotation))
-    return origin in (dict, Mapping, collections.abc.Mapping) or typing.is_typeddict(origin)

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from llmguard.answers import validated
 from llmguard.breaker import Breaker
-from llmguard.errors import DetectorError, LlmGuardError
+from llmguard.errors import LlmGuardError
 from llmguard.policy import Policy, Rule, StagePlan
 from llmguard.types import Action, Detector, DetectorRun, Finding, Outcome, Stage, Text
 from llmguard.workers import Task, Workers
@@ -265,7 +266,7 @@ class Run:
         seconds = time.perf_counter() - started
         # Nearly every answer is a list of empty lists; it takes no further look to know that it is well formed.
         clean = type(found) is list and len(found) == len(texts) and not any(found)
-        hits = {} if clean else _validated(step, texts, found)
+        hits = {} if clean else validated(step.name, step.categories, texts, found)
         if not hits:
             run = DetectorRun(step.name, step.version, Outcome.PASS, started, seconds)
             for index in groups:
@@ -318,28 +319,3 @@ class Run:
 
 def _left(job: _Job) -> float:
     return max(0.0, job.started + job.step.deadline_s - time.perf_counter())
-
-
-def _validated(step: Step, texts: Sequence[Text], found: object) -> dict[int, list[Finding]]:
-    """The findings by index of the text, after a check of everything that a detector could get wrong."""
-    if not isinstance(found, Sequence) or len(found) != len(texts):
-        what = f"{len(found)} lists" if isinstance(found, Sequence) else type(found).__name__
-        raise DetectorError(step.name, f"gave {what} for {len(texts)} texts")
-    if not any(found):
-        return {}
-    hits = {}
-    for index, findings in enumerate(found):
-        if not findings:
-            continue
-        end = len(texts[index].content)
-        for finding in findings:
-            if not isinstance(finding, Finding):
-                raise DetectorError(step.name, f"gave a {type(finding).__name__} for a Finding")
-            if not 0.0 <= finding.score <= 1.0:
-                raise DetectorError(step.name, f"score {finding.score} is not in [0, 1]")
-            if finding.category not in step.categories:
-                raise DetectorError(step.name, "gave a category that it did not declare")
-            if finding.span is not None and not 0 <= finding.span[0] <= finding.span[1] <= end:
-                raise DetectorError(step.name, f"span {finding.span} is not inside a text of {end} code points")
-        hits[index] = list(findings)
-    return hits

@@ -19,7 +19,7 @@ from llmguard.detectors.patterns import PatternSet
 from llmguard.detectors.views import Edit, Edits, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
 _MARKERS = (
     "ignore|disregard|forget|override|bypass|instruction|previous|prompt|system|restriction|guideline"
@@ -63,17 +63,19 @@ A detector that has a set of its own adds these to it and hands what matched to 
 """
 
 _RUNS = {
-    "escape": r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2})+",
+    "escape": r"\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2})(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2})*",
     "hex": f"[0-9A-Fa-f]*(?:{_HEX})[0-9A-Fa-f]*|(?:(?:0x)?[0-9A-Fa-f]{{2}}[ ,:]+){{4,}}(?:0x)?[0-9A-Fa-f]{{2}}",
     "base64": f"{_B}*(?:{_BASE64}){_B}*(?:\r?\n{_B}{{8,}})*={{0,2}}",
-    "percent": r"(?:%[0-9A-Fa-f]{2})+",
+    "percent": r"%[0-9A-Fa-f]{2}(?:%[0-9A-Fa-f]{2})*",
     "entity": r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});",
     "tags": "[\U000e0020-\U000e007e]+",
     "spaced": r"\b[A-Za-z](?:[ ._*|-]{1,3}[A-Za-z]){4,}\b",
 }
 _ROUNDS = 2
+_SPARSE = 1024
+"""Characters for each edit, from which on the edits of a text are few."""
 _LEET = str.maketrans(_LEET_FROM, _LEET_TO)
-_LEET_BYTES = frozenset(b"013457@$!|")
+_LEET_SIGNS = frozenset("013457@$!|")
 _URL_SAFE = str.maketrans("-_", "+/", "\r\n")
 _NOT_HEX = str.maketrans(",:", "  ")
 _LINES = str.maketrans("\t\r\n", "   ")
@@ -130,6 +132,10 @@ def candidates(content: str) -> tuple[str, ...]:
     return tuple(names[index] for index in _candidate_set().match(content))
 
 
+_SIMPLE = {kind: re.compile(_RUNS[kind]) for kind in ("escape", "percent", "entity", "tags")}
+"""Runs that ``re`` finds in linear time too; it is quicker than RE2 where there are many."""
+
+
 @cache
 def _run_pattern(kind: str) -> Any:
     import re2
@@ -140,33 +146,64 @@ def _run_pattern(kind: str) -> Any:
 
 
 def _replace(content: str, kind: str) -> tuple[str, list[Edit]]:
-    """The text with the runs of one encoding written out, and the edits made.
-
-    The search runs over UTF-8, whose offsets cost nothing; code points are counted along the way.
-    """
-    data = content.encode()
+    """The text with the runs of one encoding written out, and the edits made."""
     parts: list[str] = []
     edits: list[Edit] = []
-    done = position = 0
-    for match in _run_pattern(kind).finditer(data):
-        start, end = match.span()
-        run = data[start:end].decode()
-        plain = _decode(kind, run)
+    done = 0
+    known: dict[str, str | None] = {}
+    for start, end in _runs(content, kind):
+        run = content[start:end]
+        plain = known[run] if run in known else known.setdefault(run, _decode(kind, run))
         if plain is not None:
-            before = data[done:start].decode()
-            position += len(before)
-            parts += (before, plain)
-            edits.append((position, position + len(run), len(plain)))
-            position += len(run)
+            parts += (content[done:start], plain)
+            edits.append((start, end, len(plain)))
             done = end
-    parts.append(data[done:].decode())
+    parts.append(content[done:])
     return "".join(parts), edits
 
 
-def _has_leet(content: str) -> bool:
-    """Whether one of the telling words has a digit or a sign for a letter."""
-    words = _run_pattern("leetspeak").finditer(content.encode())
-    return any(not _LEET_BYTES.isdisjoint(match[0]) for match in words)
+def _runs(content: str, kind: str) -> Iterator[tuple[int, int]]:
+    """Where the runs of one encoding stand.
+
+    RE2 searches UTF-8, whose offsets cost nothing; code points are counted along the way.
+    """
+    if kind in _SIMPLE:
+        yield from (match.span() for match in _SIMPLE[kind].finditer(content))
+        return
+    data = content.encode()
+    plain = len(data) == len(content)
+    done = position = 0
+    for match in _run_pattern(kind).finditer(data):
+        start, end = match.span()
+        if plain:
+            yield start, end
+            continue
+        position += len(data[done:start].decode())
+        first = position
+        position += len(data[start:end].decode())
+        done = end
+        yield first, position
+
+
+def _leet(content: str) -> list[tuple[int, int]]:
+    """Where one of the telling words has a digit or a sign for a letter."""
+    words = _runs(content, "leetspeak")
+    return [(start, end) for start, end in words if not _LEET_SIGNS.isdisjoint(content[start:end])]
+
+
+def _few(spans: list[tuple[int, int]], size: int) -> list[tuple[int, int]] | None:
+    """The spans, or None when they are many for the size of the text."""
+    return spans if len(spans) * _SPARSE <= size else None
+
+
+def _changed(steps: list[list[Edit]], size: int) -> list[tuple[int, int]] | None:
+    """What the edits of all steps wrote, in the last text; None when they are many for its size."""
+    if sum(map(len, steps)) * _SPARSE > size:
+        return None
+    spans: list[tuple[int, int]] = []
+    for edits in map(Edits, steps):
+        spans = [(edits.after(start), edits.after(end)) for start, end in spans] + edits.spans()
+    return sorted(spans)
 
 
 def decoded(content: str, kinds: Collection[str] | None = None) -> tuple[View, ...]:
@@ -183,7 +220,7 @@ def decoded(content: str, kinds: Collection[str] | None = None) -> tuple[View, .
     kinds = candidates(content) if kinds is None else kinds
     views = []
     plain = content
-    steps: list[Edits] = []
+    steps: list[list[Edit]] = []
     seen: dict[str, None] = {}
     todo: Collection[str] = kinds
     for _ in range(_ROUNDS):
@@ -192,15 +229,16 @@ def decoded(content: str, kinds: Collection[str] | None = None) -> tuple[View, .
             if kind in todo:
                 plain, edits = _replace(plain, kind)
                 if edits:
-                    steps.append(Edits(edits))
+                    steps.append(edits)
                     seen[kind] = None
         if plain == before:
             break
         todo = candidates(plain)
     if seen:
-        views.append(View("+".join(seen), plain, lambda: tuple(steps)))
+        views.append(View("+".join(seen), plain, lambda: tuple(map(Edits, steps)), _changed(steps, len(plain))))
     if "rot13" in kinds:
-        views.append(View("rot13", codecs.encode(content, "rot13")))
-    if "leetspeak" in kinds and "leet_digit" in kinds and _has_leet(content):
-        views.append(View("leetspeak", content.translate(_LEET)))
+        telling = _few(list(_runs(content, "rot13")), len(content))
+        views.append(View("rot13", codecs.encode(content, "rot13"), changed=telling))
+    if "leetspeak" in kinds and "leet_digit" in kinds and (telling := _leet(content)):
+        views.append(View("leetspeak", content.translate(_LEET), changed=_few(telling, len(content))))
     return tuple(views)

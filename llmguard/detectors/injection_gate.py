@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from llmguard.detectors.injection_file import Rule
 
-_PIECE = 2048
+_PIECE = 4096
 _OVERLAP = 512
 """Bytes. A hit that begins near a piece's end and is longer than the overlap is cut there."""
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from llmguard.detectors.decoding import CANDIDATES, decoded
 from llmguard.detectors.injection_file import CATEGORIES, ENCODED, Rule, bundled_rules, read_rules
 from llmguard.detectors.injection_gate import NONE, Gate, Hits
-from llmguard.detectors.views import View, normalised
+from llmguard.detectors.views import View, is_plain, normalised
 from llmguard.errors import ConfigurationError, nearest
 from llmguard.types import Finding, Role, Scope, Text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _HIDDEN = 0.5
 """A disguised or encoded hit halves the doubt: honest text has no reason to hide an instruction."""
@@ -41,6 +41,8 @@ _MENTION = re.compile(
     re.IGNORECASE,
 )
 _BEFORE = 160
+_AROUND = 512
+"""Characters that a hit may reach beyond the part of a text that was decoded."""
 _QUOTES = frozenset('"“„«')
 _SAID = {"INSTRUCTION_OVERRIDE", "PROMPT_EXTRACTION", "INDIRECT_INSTRUCTION", "EXFILTRATION"}
 
@@ -98,13 +100,13 @@ class InjectionRulesDetector:
     def _one(self, text: Text) -> list[Finding]:
         content = text.content
         hits = self._gate.match(content, text.role)
-        plain = content.isascii()
+        plain = content.isascii() or is_plain(content)
         if plain and hits is NONE:
             return []
         found: dict[_Key, Finding] = {}
         self._collect(View("", content), text.role, found, hits)
         base, kinds = content, hits.kinds
-        if not plain or hits.controls:
+        if hits.controls or not plain:
             view = normalised(content)
             base = view.content
             if base != content:
@@ -119,10 +121,22 @@ class InjectionRulesDetector:
 
     def _collect(self, view: View | _Chained, role: Role, found: dict[_Key, Finding], hits: Hits | None = None) -> None:
         """Adds the findings of one reading; a span that a plainer reading gave for the rule is kept."""
-        hits = self._gate.match(view.content, role) if hits is None else hits
+        content = view.content
+        if view.changed is not None:
+            for first, last in _windows(view.changed):
+                window = content[first:last]
+                self._read(view, window, first, role, found, self._gate.match(window, role))
+        else:
+            self._read(view, content, 0, role, found, hits or self._gate.match(content, role))
+
+    def _read(
+        self, view: View | _Chained, part: str, at: int, role: Role, found: dict[_Key, Finding], hits: Hits
+    ) -> None:
+        """Adds the findings of a part of a reading that begins at ``at``."""
         if not hits.rules:
             return
-        for rule, start, end in self._gate.hits(view.content, role, hits.rules):
+        for rule, first, last in self._gate.hits(part, role, hits.rules):
+            start, end = first + at, last + at
             span = view.original(start, end)
             if (*span, rule.id) not in found:
                 before = view.content[max(0, start - _BEFORE) : start + 1]
@@ -136,12 +150,29 @@ class _Chained:
     def __init__(self, inner: View, outer: View) -> None:
         self.name = inner.name
         self.content = inner.content
+        self.changed = inner.changed
         self._views = (inner, outer)
 
     def original(self, start: int, end: int) -> tuple[int, int]:
         for view in self._views:
             start, end = view.original(start, end)
         return start, end
+
+
+def _windows(changed: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The changed parts with what stands around them, joined where they meet.
+
+    What lies outside is read as part of the text itself.
+    """
+    first = last = 0
+    for start, end in changed:
+        if start - _AROUND > last:
+            if last:
+                yield first, last
+            first = max(0, start - _AROUND)
+        last = max(last, end + _AROUND)
+    if last:
+        yield first, last
 
 
 def _rebuild(options: dict[str, Any]) -> InjectionRulesDetector:

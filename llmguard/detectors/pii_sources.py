@@ -143,8 +143,9 @@ class Schedule:
 
 
 def _threshold(recognizer: Any, entity: str, chosen: dict[str, float], overall: float) -> float:
-    own = recognizer.score_thresholds
-    return float(chosen.get(entity, own.get(entity, own.get("default", overall))))
+    own: dict[str, float] = recognizer.score_thresholds
+    default = own.get("default", overall)
+    return chosen.get(entity, own.get(entity, default))
 
 
 def _overridden(recognizer: Any, base: type[Any], method: str) -> Callable[[str], bool | None] | None:
@@ -191,8 +192,9 @@ def plan(
         if not is_pattern:
             phones.append(PhoneJob(phone_scan(recognizer), source, recognizer.SCORE))
             continue
+        flags: Any = recognizer.global_regex_flags
         for pattern in recognizer.patterns:
-            key = (pattern.regex, int(recognizer.global_regex_flags))
+            key = (pattern.regex, int(flags))
             users.setdefault(key, []).append((source, pattern.score))
     usual, other = (
         [PatternJob(PatternScan(*key, rare=rare), tuple(wanted)) for key, wanted in users.items()]

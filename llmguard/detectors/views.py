@@ -33,10 +33,11 @@ INVISIBLE = (
 _CONTROL_BYTES = bytes([*range(9), *range(14, 32), 127])
 _DROPPED = re.compile(f"[{CONTROLS}{INVISIBLE}]")
 _OTHER = re.compile("[^\t-\r -~]")
-_OTHERS = re.compile("[^\t-\r -~]+")
+_PRINTABLE = bytes([*range(9, 14), *range(32, 127)])
 _FEW = 12
+_TYPOGRAPHY = frozenset("‐‑–—‘’‚“”„‹›«»…•·©®™°€£§")
 _MARK = re.compile(f"[{MARKS}]")
-_STACK = re.compile(f"([^{MARKS}])?([{MARKS}]+)", re.DOTALL)
+_STACK = re.compile(f"[^{MARKS}]?[{MARKS}]+", re.DOTALL)
 _SPACES = {0x85: "\n", 0x2028: "\n", 0x2029: "\n", 0x2800: " "}
 
 Edit = tuple[int, int, int]
@@ -69,6 +70,19 @@ class Edits:
         old = self._old_ends[index] + position - self._new_ends[index]
         return old, old + 1
 
+    def after(self, position: int) -> int:
+        """Where an offset of the text before lies in the text after; inside an edit, where that begins."""
+        index = bisect_right(self._old_starts, position) - 1
+        if index < 0:
+            return position
+        if position < self._old_ends[index]:
+            return self._new_starts[index]
+        return self._new_ends[index] + position - self._old_ends[index]
+
+    def spans(self) -> list[tuple[int, int]]:
+        """What the edits wrote, in the text after."""
+        return list(zip(self._new_starts, self._new_ends, strict=True))
+
     def original(self, start: int, end: int) -> tuple[int, int]:
         """The span of the text before that ``[start, end)`` of the text after comes from."""
         if start < end:
@@ -83,13 +97,21 @@ class View:
     Attributes:
         name: ``normalised``, or the encodings that were undone, joined by ``+`` (``base64+percent``).
         content: the reading.
+        changed: the parts of it that show that something was hidden, in order, where they are few; None for all of it.
     """
 
-    __slots__ = ("_steps", "content", "name")
+    __slots__ = ("_steps", "changed", "content", "name")
 
-    def __init__(self, name: str, content: str, steps: Callable[[], tuple[Edits, ...]] = tuple) -> None:
+    def __init__(
+        self,
+        name: str,
+        content: str,
+        steps: Callable[[], tuple[Edits, ...]] = tuple,
+        changed: list[tuple[int, int]] | None = None,
+    ) -> None:
         self.name = name
         self.content = content
+        self.changed = changed
         self._steps: Callable[[], tuple[Edits, ...]] | tuple[Edits, ...] = steps
 
     def __repr__(self) -> str:
@@ -149,21 +171,46 @@ def _skeleton(char: str) -> str:
 _SKELETONS = _Skeletons()
 
 
-def _unstack(match: re.Match[str]) -> str:
-    """A base and its marks composed into one character; marks that don't compose are dropped.
+class _Stacks(dict[str, str]):
+    """What a base with its marks is read as: composed into one character; marks that don't compose are dropped.
 
-    More than two marks on a base are stuffing: no alphabet that composes needs a third.
+    More than two marks on a base are stuffing: no alphabet that composes needs a third. At most 2**14 entries are kept.
     """
-    base: str = match[1] or ""
-    if not base or len(match[2]) > 2:
-        return base
-    composed = unicodedata.normalize("NFC", base + match[2])
-    return _skeleton(composed) if len(composed) == 1 and len(_skeleton(composed)) == 1 else base
+
+    def __missing__(self, stack: str) -> str:
+        base = "" if _MARK.match(stack) else stack[0]
+        plain = base
+        if base and len(stack) <= 3:
+            composed = unicodedata.normalize("NFC", stack)
+            skeleton = _skeleton(composed) if len(composed) == 1 else ""
+            plain = skeleton if len(skeleton) == 1 else base
+            if len(self) < 1 << 14:
+                self[stack] = plain
+        return plain
+
+
+_STACKS = _Stacks()
+
+
+def _unstack(match: re.Match[str]) -> str:
+    return _STACKS[match[0]]
 
 
 def has_controls(content: str) -> bool:
     """Whether an ASCII text holds control characters other than white space; 1 ns a character."""
     return len(content.encode().translate(None, _CONTROL_BYTES)) != len(content)
+
+
+def odd_ones(content: str) -> set[str]:
+    """The different characters of a text that are neither printable ASCII nor ASCII white space; 2 ns a character."""
+    return set(content.encode("utf-8", "surrogatepass").translate(None, _PRINTABLE).decode("utf-8", "surrogatepass"))
+
+
+def is_plain(content: str) -> bool:
+    """Whether nothing in a text can disguise a word: beside ASCII it has but typography and what stands for itself."""
+    return all(
+        char in _TYPOGRAPHY or (_SKELETONS[ord(char)] == char and not _MARK.match(char)) for char in odd_ones(content)
+    )
 
 
 def normalised(content: str) -> View:
@@ -183,7 +230,7 @@ def normalised(content: str) -> View:
 
 def _single(content: str) -> str:
     """Each character as its skeleton. A few different odd ones, as in most prose, are quicker replaced one by one."""
-    odd = set("".join(_OTHERS.findall(content)))
+    odd = odd_ones(content)
     if len(odd) > _FEW:
         return content.translate(_SKELETONS)
     for char in odd:

@@ -1,7 +1,6 @@
 import base64
 import codecs
 import pickle
-import random
 from pathlib import Path
 
 import pytest
@@ -190,7 +189,7 @@ def test_findings_lie_inside_the_text_and_neighbours_do_not_matter(text: str, at
 
 def test_it_pickles_with_its_options() -> None:
     detector = InjectionRulesDetector(disable=["override-previous"], decode=False)
-    twin = pickle.loads(pickle.dumps(detector))  # noqa: S301 - our own bytes
+    twin = pickle.loads(pickle.dumps(detector))
 
     assert twin.detect([Text(ATTACK)]) == detector.detect([Text(ATTACK)])
     assert twin.detect([Text(ATTACK)]) != DETECTOR.detect([Text(ATTACK)])
@@ -203,19 +202,29 @@ def test_every_bundled_rule_says_why_and_where_from() -> None:
     assert all(rule.reason and rule.reference for rule in rules)
 
 
+WORDS = [
+    "ignore",
+    "all",
+    "any",
+    "your",
+    "the",
+    "previous",
+    "prior",
+    "system",
+    "prompt",
+    "rules",
+    "instructions",
+    "none",
+]
+
+
 @settings(max_examples=40)
-@given(st.integers(0, 10**9))
-def test_a_pattern_never_matches_without_its_marked_parts(seed: int) -> None:
-    rng = random.Random(seed)
-    words = (
-        "ignore all any your the previous prior system prompt rules instructions none are you were told . , \n".split(
-            " "
-        )
-    )
-    text = " ".join(rng.choices(words, k=40))
+@given(st.lists(st.sampled_from([*WORDS, "are", "you", "were", "told", "what", "show", ".", ",", "\n"]), max_size=60))
+def test_no_pattern_matches_without_its_marked_parts(words: list[str]) -> None:
+    text = " ".join(words)
 
     expected = {rule.id for rule in bundled_rules() if not rule.roles and rule.search.search(text.encode())}
-    assert expected == {finding.reasons[0] for finding in find(text)}
+    assert {finding.reasons[0] for finding in find(text)} == expected
 
 
 def test_own_rules_are_added(tmp_path: Path) -> None:
