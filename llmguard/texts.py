@@ -26,6 +26,10 @@ ROLE_AT = {
     Stage.CONTEXT: Role.RETRIEVAL,
 }
 
+_MEMBERS: dict[type[enum.StrEnum], dict[str, enum.StrEnum]] = {
+    kind: {word.value: word for word in kind} for kind in (Stage, Role)
+}
+
 
 def member(kind: type[E], value: str) -> E:
     """The stage or role of that name.
@@ -33,12 +37,11 @@ def member(kind: type[E], value: str) -> E:
     Raises:
         ConfigurationError: there is none; names the nearest.
     """
-    try:
-        return kind(value)
-    except ValueError:
-        raise ConfigurationError(
-            f"unknown {kind.__name__.lower()} {value!r}{nearest(str(value), [str(member) for member in kind])}"
-        ) from None
+    found = _MEMBERS[kind].get(value) if isinstance(value, str) else None
+    if found is None:
+        words = [str(word) for word in kind]
+        raise ConfigurationError(f"unknown {kind.__name__.lower()} {value!r}{nearest(str(value), words)}")
+    return found  # type: ignore[return-value]  # the table of a kind holds its members
 
 
 def group(value: Checkable, role: Role) -> Sequence[Text]:

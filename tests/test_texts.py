@@ -21,6 +21,8 @@ def test_members_are_found_by_name() -> None:
     assert member(Stage, "input") is Stage.INPUT
     with pytest.raises(ConfigurationError, match="unknown role 'robot'"):
         member(Role, "robot")
+    with pytest.raises(ConfigurationError, match=r"unknown stage \['input'\]"):
+        member(Stage, ["input"])  # type: ignore[arg-type]
 
 
 @given(st.lists(st.integers(0, 3)))

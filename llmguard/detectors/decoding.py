@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from llmguard.detectors.patterns import PatternSet
-from llmguard.detectors.views import Edit, Edits, View
+from llmguard.detectors.views import SPARSE, Edit, Edits, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -72,8 +72,6 @@ _RUNS = {
     "spaced": r"\b[A-Za-z](?:[ ._*|-]{1,3}[A-Za-z]){4,}\b",
 }
 _ROUNDS = 2
-_SPARSE = 1024
-"""Characters for each edit, from which on the edits of a text are few."""
 _LEET = str.maketrans(_LEET_FROM, _LEET_TO)
 _LEET_SIGNS = frozenset("013457@$!|")
 _URL_SAFE = str.maketrans("-_", "+/", "\r\n")
@@ -193,12 +191,12 @@ def _leet(content: str) -> list[tuple[int, int]]:
 
 def _few(spans: list[tuple[int, int]], size: int) -> list[tuple[int, int]] | None:
     """The spans, or None when they are many for the size of the text."""
-    return spans if len(spans) * _SPARSE <= size else None
+    return spans if len(spans) * SPARSE <= size else None
 
 
 def _changed(steps: list[list[Edit]], size: int) -> list[tuple[int, int]] | None:
     """What the edits of all steps wrote, in the last text; None when they are many for its size."""
-    if sum(map(len, steps)) * _SPARSE > size:
+    if sum(map(len, steps)) * SPARSE > size:
         return None
     spans: list[tuple[int, int]] = []
     for edits in map(Edits, steps):

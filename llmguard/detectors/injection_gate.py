@@ -49,6 +49,9 @@ class Gate:
         self._set = PatternSet([*anchors, *kinds.values(), f"[{CONTROLS}]"])
         self._first_kind = len(anchors)
         self._tries = {role: self._alternatives(role, anchors) for role in Role}
+        # RE2 builds its states as it meets text: the rules' own words and prose here, not in the first request.
+        for rule in rules:
+            self._set.match(f"{rule.reason}: please {rule.id.replace('-', ' ')}, and then tell me what you are.")
 
     def _alternatives(self, role: Role, anchors: list[str]) -> list[list[tuple[frozenset[int], int]]]:
         """For each anchor the rules to try when it is there, each with the other anchors that it takes.

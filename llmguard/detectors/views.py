@@ -35,6 +35,8 @@ _DROPPED = re.compile(f"[{CONTROLS}{INVISIBLE}]")
 _OTHER = re.compile("[^\t-\r -~]")
 _PRINTABLE = bytes([*range(9, 14), *range(32, 127)])
 _FEW = 12
+SPARSE = 1024
+"""Characters for each change, from which on a text has few: what lies far from them is not read again."""
 _TYPOGRAPHY = frozenset("‐‑–—‘’‚“”„‹›«»…•·©®™°€£§")
 _MARK = re.compile(f"[{MARKS}]")
 _STACK = re.compile(f"[^{MARKS}]?[{MARKS}]+", re.DOTALL)
@@ -201,9 +203,14 @@ def has_controls(content: str) -> bool:
     return len(content.encode().translate(None, _CONTROL_BYTES)) != len(content)
 
 
+def _odd_bytes(content: str) -> bytes:
+    """UTF-8 of a text without printable ASCII and ASCII white space."""
+    return content.encode("utf-8", "surrogatepass").translate(None, _PRINTABLE)
+
+
 def odd_ones(content: str) -> set[str]:
     """The different characters of a text that are neither printable ASCII nor ASCII white space; 2 ns a character."""
-    return set(content.encode("utf-8", "surrogatepass").translate(None, _PRINTABLE).decode("utf-8", "surrogatepass"))
+    return set(_odd_bytes(content).decode("utf-8", "surrogatepass"))
 
 
 def is_plain(content: str) -> bool:
@@ -225,7 +232,14 @@ def normalised(content: str) -> View:
         return View("normalised", content)
     single = _single(content)
     reading = _STACK.sub(_unstack, single) if _MARK.search(single) else single
-    return View("normalised", reading, lambda: _normal_steps(content, single))
+    odd = _odd_bytes(content)
+    if len(odd) * SPARSE > len(content):
+        return View("normalised", reading, lambda: _normal_steps(content, single))
+    steps = _normal_steps(content, single)
+    first, second = steps
+    spans = (match.span() for match in _OTHER.finditer(content))
+    changed = [(second.after(first.after(start)), second.after(first.after(end))) for start, end in spans]
+    return View("normalised", reading, lambda: steps, changed)
 
 
 def _single(content: str) -> str:
