@@ -54,12 +54,12 @@ async def _tasks(guard: Guard, text: str, tasks: int) -> float:
 def main() -> bool:
     tracing, metering = providers()
     guard = Guard(POLICY, tracer_provider=tracing, meter_provider=metering)
-    scanning = Guard({**POLICY, "rules": [r for r in POLICY["rules"] if r["detector"] in ("pii", "secrets")]})
+    scanning = Guard({**POLICY, "rules": [r for r in POLICY["rules"] if r["detector"] == "pii"]})
     long = prose(30_000)
     held = True
     for what, check, bound in (
         ("200 words, six detectors, telemetry", lambda: guard.check(CLEAN), 1.0),
-        ("30 kB, pii and secrets: RE2 releases the GIL", lambda: scanning.check(long), 1.6),
+        ("30 kB, pii alone: RE2 releases the GIL", lambda: scanning.check(long), 1.6),
     ):
         ratios = []
         for _ in range(ROUNDS):

@@ -17,12 +17,17 @@ from llmguard.answers import validated
 from llmguard.breaker import Breaker
 from llmguard.errors import LlmGuardError
 from llmguard.policy import Policy, Rule, StagePlan
+from llmguard.turns import Turns
 from llmguard.types import Action, Detector, DetectorRun, Finding, Outcome, Stage, Text
 from llmguard.workers import Task, Workers
 
 #: Code points of one check above which inline detectors go to the workers too: past it they would
 #: hold up an event loop for more than about a millisecond, and no deadline could stop them.
 INLINE_LIMIT = 32_768
+#: Code points up to which threads take turns: longer scans are worth running side by side.
+TURN_LIMIT = 8_192
+
+_TURNS = Turns()
 
 Found = Sequence[Sequence[Finding]]
 
@@ -155,10 +160,16 @@ class Run:
                 verdict.runs += [DetectorRun(step.name, step.version, Outcome.SKIPPED) for step in pooled]
         if not left:
             return
-        if sum([len(text.content) for text in self._flat]) <= INLINE_LIMIT:
+        size = sum([len(text.content) for text in self._flat])
+        if size <= INLINE_LIMIT:
             pooled = steps.pooled
-            for step in steps.inline:
-                self._inline(step, left)
+            ours = bool(steps.inline) and size <= TURN_LIMIT and _TURNS.take()
+            try:
+                for step in steps.inline:
+                    self._inline(step, left)
+            finally:
+                if ours:
+                    _TURNS.give()
             if pooled:
                 left = self._skip_blocked(pooled, left)
         if left:

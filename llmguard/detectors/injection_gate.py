@@ -7,6 +7,7 @@ are searched for, piece by piece, so that a long text does not meet every rule.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmguard.detectors.patterns import PatternSet
@@ -21,6 +22,26 @@ if TYPE_CHECKING:
 _PIECE = 4096
 _OVERLAP = 512
 """Bytes. A hit that begins near a piece's end and is longer than the overlap is cut there."""
+
+
+_TOKEN = re.compile(r"\\p\{L\}|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[^\x00-\x7f]", re.DOTALL)
+_OUTSIDE = re.compile("[^\x00-\x7f]-[^\x00-\x7f]|(?<!-)[^\x00-\x7f]")
+_NEVER = r"[^\x00-\x{10FFFF}]"
+
+
+def _ascii(pattern: str) -> str:
+    """A pattern that matches the same ASCII texts and knows no other characters: a third of the states."""
+
+    def token(match: re.Match[str]) -> str:
+        part: str = match[0]
+        if part == r"\p{L}":
+            return "[A-Za-z]"
+        if part.isascii():
+            return part
+        inside = re.sub("-[^\x00-\x7f]", "-\x7f", _OUTSIDE.sub("", part))
+        return inside if part[0] == "[" and inside not in ("[]", "[^]") else _NEVER
+
+    return _TOKEN.sub(token, pattern)
 
 
 class Hits(NamedTuple):
@@ -46,12 +67,14 @@ class Gate:
         self._rules = tuple(rules)
         self._kinds = tuple(kinds)
         anchors = sorted({anchor for rule in rules for anchors in rule.anchors for anchor in anchors})
-        self._set = PatternSet([*anchors, *kinds.values(), f"[{CONTROLS}]"])
+        patterns = [*anchors, *kinds.values(), f"[{CONTROLS}]"]
+        self._set = PatternSet(patterns)
+        self._ascii = PatternSet([_ascii(pattern) for pattern in patterns])
         self._first_kind = len(anchors)
         self._tries = {role: self._alternatives(role, anchors) for role in Role}
         # RE2 builds its states as it meets text: the rules' own words and prose here, not in the first request.
         for rule in rules:
-            self._set.match(f"{rule.reason}: please {rule.id.replace('-', ' ')}, and then tell me what you are.")
+            self._ascii.match(f"{rule.reason}: please {rule.id.replace('-', ' ')}, and then tell me what you are.")
 
     def _alternatives(self, role: Role, anchors: list[str]) -> list[list[tuple[frozenset[int], int]]]:
         """For each anchor the rules to try when it is there, each with the other anchors that it takes.
@@ -68,7 +91,7 @@ class Gate:
 
     def match(self, content: str | bytes, role: Role) -> Hits:
         """What may be in a text, by one linear scan."""
-        found = self._set.match(content)
+        found = (self._ascii if content.isascii() else self._set).match(content)
         if not found:
             return NONE
         tries = self._tries[role]

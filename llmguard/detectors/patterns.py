@@ -10,14 +10,14 @@ _MAX_MEM = 64 << 20
 
 
 class PatternSet:
-    """An RE2 set that never forgets a match in silence.
+    r"""An RE2 set that never forgets a match in silence.
 
-    RE2 drops a whole scan when its state cache runs out of memory. A first pattern that always
-    matches tells a scan that ran from one that did not; for the latter every pattern is reported,
-    so that a caller who uses the set as a prefilter stays sound.
+    RE2 drops a whole scan when its state cache runs out of memory. A first pattern that matches the end
+    of every text tells a scan that ran from one that did not; for the latter every pattern is
+    reported, so that a caller who uses the set as a prefilter stays sound.
 
     Args:
-        patterns: in RE2's syntax; ``\\b``, ``\\d``, ``\\s``, ``\\w`` mean ASCII there.
+        patterns: in RE2's syntax; ``\b``, ``\d``, ``\s``, ``\w`` mean ASCII there.
         case_sensitive: whether upper and lower case differ.
         max_mem: bytes for the program and its state cache.
 
@@ -40,7 +40,7 @@ class PatternSet:
         options.never_capture = True
         self.patterns = tuple(patterns)
         self._set = re2.Set.SearchSet(options)
-        self._set.Add("")
+        self._set.Add(r"\z")  # not "": that would match at every byte, which makes each of them cost more
         for pattern in self.patterns:
             try:
                 self._set.Add(pattern)
@@ -61,7 +61,8 @@ class PatternSet:
             return list(range(self._count))
         if len(found) == 1:
             return []
-        return sorted(index - 1 for index in found if index)
+        found.sort()
+        return [index - 1 for index in found[1:]]
 
     def __reduce__(self) -> tuple[type[PatternSet], tuple[tuple[str, ...]]]:
         raise TypeError("a PatternSet does not pickle: rebuild it from its patterns")

@@ -213,6 +213,20 @@ def odd_ones(content: str) -> set[str]:
     return set(_odd_bytes(content).decode("utf-8", "surrogatepass"))
 
 
+def _odd_places(content: str) -> list[int]:
+    """Where the odd ones stand; a few different ones are quicker looked for one by one."""
+    odd = odd_ones(content)
+    if len(odd) > _FEW:
+        return [match.start() for match in _OTHER.finditer(content)]
+    places: list[int] = []
+    for char in odd:
+        at = content.find(char)
+        while at >= 0:
+            places.append(at)
+            at = content.find(char, at + 1)
+    return sorted(places)
+
+
 def is_plain(content: str) -> bool:
     """Whether nothing in a text can disguise a word: beside ASCII it has but typography and what stands for itself."""
     return all(
@@ -231,14 +245,13 @@ def normalised(content: str) -> View:
     if content.isascii() and not has_controls(content):
         return View("normalised", content)
     single = _single(content)
-    reading = _STACK.sub(_unstack, single) if _MARK.search(single) else single
+    reading = single if single.isascii() or not _MARK.search(single) else _STACK.sub(_unstack, single)
     odd = _odd_bytes(content)
     if len(odd) * SPARSE > len(content):
         return View("normalised", reading, lambda: _normal_steps(content, single))
     steps = _normal_steps(content, single)
     first, second = steps
-    spans = (match.span() for match in _OTHER.finditer(content))
-    changed = [(second.after(first.after(start)), second.after(first.after(end))) for start, end in spans]
+    changed = [(second.after(first.after(at)), second.after(first.after(at + 1))) for at in _odd_places(content)]
     return View("normalised", reading, lambda: steps, changed)
 
 
@@ -253,10 +266,7 @@ def _single(content: str) -> str:
 
 
 def _normal_steps(content: str, single: str) -> tuple[Edits, ...]:
-    first = [
-        (match.start(), match.end(), len(new))
-        for match in _OTHER.finditer(content)
-        if len(new := _SKELETONS[ord(match[0])]) != 1
-    ]
-    second = [(match.start(), match.end(), len(_unstack(match))) for match in _STACK.finditer(single)]
+    first = [(at, at + 1, len(new)) for at in _odd_places(content) if len(new := _SKELETONS[ord(content[at])]) != 1]
+    stacks = () if single.isascii() else _STACK.finditer(single)
+    second = [(match.start(), match.end(), len(_unstack(match))) for match in stacks]
     return Edits(first), Edits(second)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmguard.detectors.decoding import candidates, decoded
-from llmguard.detectors.views import confusables, normalised
+from llmguard.detectors.views import confusables, is_plain, normalised
 
 ODD = st.sampled_from(
     "aeiIрауѕ\u0301\u0308\u0323\u200b\u200d\ufe0f\u00ad\u202e\x00\x1b¨´ﬁ①Ａ“—…🏴\U000e0067Жあ\u2028ＡﾞĿ"
@@ -167,3 +167,34 @@ def test_decoded_views_are_bounded_and_map_inside(text: str) -> None:
 
 def test_a_view_never_shows_content() -> None:
     assert "secret" not in repr(normalised("secret\u200b"))
+
+
+@pytest.mark.parametrize("text", ["", "plain", "“curly” – it’s…", "café naïve", "東京タワー", "☺"])
+def test_typography_and_letters_that_stand_for_themselves_are_plain(text: str) -> None:
+    assert is_plain(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a\u200bb", "a\u00a0b", "ｉ", "рay", "e\u0301", "a\x00b", "𝓲", "\ufb01", "\U000e0041"]
+)
+def test_what_could_disguise_a_word_is_not_plain(text: str) -> None:
+    assert not is_plain(text)
+
+
+@given(st.lists(st.tuples(st.integers(0, 20_000), ODD), min_size=0, max_size=5))
+@settings(max_examples=50)
+def test_few_changes_of_a_long_text_are_told(odd: list[tuple[int, str]]) -> None:
+    text = "plain letters " * 1_500
+    for at, char in odd:
+        text = text[:at] + char + text[at:]
+    view = normalised(text + "\u200b")
+
+    assert view.changed is not None
+    rest = "".join(
+        view.content[end:start]
+        for end, start in zip(
+            [0, *(end for _, end in view.changed)], [*(start for start, _ in view.changed), None], strict=True
+        )
+    )
+    assert rest.isascii()
+    assert sum(end - start for start, end in view.changed) <= 5 * len(view.changed)
