@@ -23,6 +23,8 @@ from llmguard.types import Action, Decision, Role, Stage, Text
 if TYPE_CHECKING:
     from llmguard.guard import Guard
 
+# How long a cancelled call may take to clean up before it is left behind; its answer is dropped either way.
+_CANCEL_S = 1.0
 _STAGES = {Role.TOOL: Stage.TOOL_RESULT, Role.RETRIEVAL: Stage.CONTEXT}
 
 
@@ -140,28 +142,30 @@ class Guarded:
         answer: Any = None
         try:
             while True:
-                event = events.send(answer)
+                try:
+                    event = events.send(answer)
+                except StopIteration as end:
+                    return end.value
                 answer = None
                 if isinstance(event, _Wait):
                     event.check.wait()
-                    continue
-                error = None
-                try:
+                elif event.beside is None:
                     answer = self._function(*event.bound.args, **event.bound.kwargs)
-                except Exception as raised:
-                    if event.beside is None:
-                        raise
-                    error = raised
-                if event.beside is not None:
-                    event.beside.wait()
-                    if event.beside.blocked:
-                        answer = None
-                    elif error is not None:
-                        raise error
-        except StopIteration as end:
-            return end.value
+                else:
+                    answer = self._with_check(event.bound, event.beside)
         finally:
             events.close()
+
+    def _with_check(self, bound: inspect.BoundArguments, check: Check) -> Any:
+        try:
+            answer = self._function(*bound.args, **bound.kwargs)
+        except Exception:
+            check.wait()
+            if check.blocked:
+                return None
+            raise
+        check.wait()
+        return None if check.blocked else answer
 
     async def acall(self, *args: Any, **kwargs: Any) -> Any:
         """Drive the call on an event loop."""
@@ -169,7 +173,10 @@ class Guarded:
         answer: Any = None
         try:
             while True:
-                event = events.send(answer)
+                try:
+                    event = events.send(answer)
+                except StopIteration as end:
+                    return await end.value if inspect.isawaitable(end.value) else end.value
                 answer = None
                 if isinstance(event, _Wait):
                     await event.check.wait_async()
@@ -177,8 +184,6 @@ class Guarded:
                     answer = await self._function(*event.bound.args, **event.bound.kwargs)
                 else:
                     answer = await self._beside(event.bound, event.beside)
-        except StopIteration as end:
-            return await end.value if inspect.isawaitable(end.value) else end.value
         finally:
             events.close()
 
@@ -192,7 +197,7 @@ class Guarded:
         finally:
             if not call.done():
                 call.cancel()
-                await asyncio.wait((call,))
+                await asyncio.wait((call,), timeout=_CANCEL_S)
             if call.done() and not call.cancelled():
                 call.exception()  # asyncio complains about exceptions that nobody fetched
 

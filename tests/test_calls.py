@@ -375,6 +375,31 @@ async def test_overlap_cancels_an_async_call_when_the_input_is_blocked() -> None
         slow.released.set()
 
 
+async def test_overlap_leaves_a_call_behind_that_will_not_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmguard.calls._CANCEL_S", 0.01)
+    release = asyncio.Event()
+    ended = asyncio.Event()
+    slow = Hanging("slow")
+    rules = [{"detector": "slow", "stage": "input", "action": "block", "deadline_ms": 20}]
+    with Guard({"name": "p", "version": "1", "overlap": True, "rules": rules}, detectors=[slow]) as guard:
+
+        @guard
+        async def ask(question: str) -> str:
+            while not release.is_set():
+                try:
+                    await release.wait()
+                except asyncio.CancelledError:
+                    continue
+            ended.set()
+            return "too late"
+
+        with pytest.raises(Blocked):
+            await ask("fine")
+        slow.released.set()
+        release.set()
+        await asyncio.wait_for(ended.wait(), 10)
+
+
 async def test_overlap_returns_the_async_answer_when_all_is_well() -> None:
     with overlapping(Words("slow", "worse", inline=False)) as guard:
 
@@ -397,6 +422,15 @@ def test_an_error_of_the_function_goes_through(guard: Guard) -> None:
         raise ConnectionError("upstream")
 
     with pytest.raises(ConnectionError, match="upstream"):
+        ask("fine")
+
+
+def test_even_a_stop_iteration_of_the_function_goes_through(guard: Guard) -> None:
+    @guard
+    def ask(question: str) -> str:
+        return next(iter(()))
+
+    with pytest.raises(StopIteration):
         ask("fine")
 
 
