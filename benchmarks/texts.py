@@ -61,7 +61,7 @@ def adversarial(size: int) -> dict[str, str]:
         "almost e-mails": "a.b-c@",
         "at signs": "@",
         "spaced digits": "1 ",
-        "dotted digits": "1.",
+        "digits and dots": ".1 ",
         "almost base64": "QUFB/",
         "brackets": "(",
         "angle brackets": "<",

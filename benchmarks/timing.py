@@ -11,31 +11,43 @@ from typing import Any
 Call = Callable[[], Any]
 
 
-def medians(calls: Mapping[str, Call], *, rounds: int = 15, seconds: float = 0.02) -> dict[str, float]:
-    """Seconds a call at the median, by name.
+def medians(
+    calls: Mapping[str, Call], *, rounds: int = 15, seconds: float = 0.03, rest: float = 0.0
+) -> dict[str, float]:
+    """Seconds a call at the median over all calls, by name.
 
-    Each round runs every call for about ``seconds``, one after the other, and notes its mean.
+    Each round runs every call for about ``seconds``, one after the other, and times each single call.
+
+    Args:
+        calls: by name.
+        rounds: how many.
+        seconds: for each call in each round.
+        rest: seconds to sleep after each, so that what a call leaves to other threads is not put on the next one's bill.
     """
-    repeats = {}
-    for name, call in calls.items():
+    took: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
         call()
-        started = time.perf_counter()
         call()
-        repeats[name] = max(1, int(seconds / max(time.perf_counter() - started, 1e-7)))
-    means: dict[str, list[float]] = {name: [] for name in calls}
     gc.collect()
     gc.disable()
+    clock = time.perf_counter
     try:
         for _ in range(rounds):
             for name, call in calls.items():
-                count = repeats[name]
-                started = time.perf_counter()
-                for _ in range(count):
+                seen = took[name]
+                until = clock() + seconds
+                while True:
+                    started = clock()
                     call()
-                means[name].append((time.perf_counter() - started) / count)
+                    ended = clock()
+                    seen.append(ended - started)
+                    if ended > until:
+                        break
+                if rest:
+                    time.sleep(rest)
     finally:
         gc.enable()
-    return {name: statistics.median(values) for name, values in means.items()}
+    return {name: statistics.median(values) for name, values in took.items()}
 
 
 def row(what: str, value: str, against: str = "", bound: str = "", *, holds: bool | None = None) -> bool:
