@@ -82,7 +82,7 @@ class _Steps:
 class _Job(NamedTuple):
     step: Step
     groups: list[int]
-    task: Task
+    task: Task[tuple[Found, float, float]]
     started: float
 
 
@@ -226,7 +226,8 @@ class Run:
         texts = self._texts(groups)
         started = time.perf_counter()
         try:
-            self._accept(step, groups, texts, step.detect(texts), started)
+            found = step.detect(texts)
+            self._accept(step, groups, texts, found, started, time.perf_counter() - started)
         except Exception as error:  # noqa: BLE001 - whatever a detector does, the policy decides what follows
             if len(groups) > 1:
                 for index in groups:
@@ -243,7 +244,7 @@ class Run:
         texts = self._texts(groups)
         started = started or time.perf_counter()
         try:
-            task = self._workers.submit(lambda: step.detect(texts))
+            task = self._workers.submit(lambda: _timed(step.detect, texts))
         except LlmGuardError as error:
             self._broken(step, groups, started, error)
         else:
@@ -257,8 +258,8 @@ class Run:
             self._failed(step, groups, Outcome.TIMEOUT, started, time.perf_counter() - started)
             return
         try:
-            found = task.future.result()
-            self._accept(step, groups, self._texts(groups), found, started)
+            found, began, seconds = task.future.result()
+            self._accept(step, groups, self._texts(groups), found, began, seconds)
         except Exception as error:  # noqa: BLE001 - whatever a detector does, the policy decides what follows
             if len(groups) > 1:
                 for index in groups:
@@ -273,8 +274,15 @@ class Run:
             return self._flat
         return [text for index in groups for text in self.verdicts[index].texts]
 
-    def _accept(self, step: Step, groups: list[int], texts: Sequence[Text], found: object, started: float) -> None:
-        seconds = time.perf_counter() - started
+    def _accept(
+        self,
+        step: Step,
+        groups: list[int],
+        texts: Sequence[Text],
+        found: object,
+        started: float,
+        seconds: float,
+    ) -> None:
         # Nearly every answer is a list of empty lists; it takes no further look to know that it is well formed.
         clean = type(found) is list and len(found) == len(texts) and not any(found)
         hits = {} if clean else validated(step.name, step.categories, texts, found)
@@ -330,3 +338,10 @@ class Run:
 
 def _left(job: _Job) -> float:
     return max(0.0, job.started + job.step.deadline_s - time.perf_counter())
+
+
+def _timed(detect: Callable[[Sequence[Text]], Found], texts: Sequence[Text]) -> tuple[Found, float, float]:
+    """The answer, when the work on it began, and how long it took; neither the queue nor the wait for others counts."""
+    began = time.perf_counter()
+    found = detect(texts)
+    return found, began, time.perf_counter() - began

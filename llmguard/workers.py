@@ -8,8 +8,11 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
 
 from llmguard.errors import LlmGuardError
+
+T = TypeVar("T")
 
 
 class Workers:
@@ -35,13 +38,13 @@ class Workers:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[Task[Any] | None] = queue.SimpleQueue()
         self._threads = 0
         self._idle = 0
         self._lost = 0
         self._closed = False
 
-    def submit(self, function: Callable[[], object]) -> Task:
+    def submit(self, function: Callable[[], T]) -> Task[T]:
         """Run ``function`` on a thread of the pool, in a copy of the caller's context.
 
         Raises:
@@ -63,7 +66,7 @@ class Workers:
                 self._start()
         return task
 
-    def abandon(self, task: Task) -> None:
+    def abandon(self, task: Task[Any]) -> None:
         """Stop waiting for a task: it is dropped when it has not begun, and its thread written off when it has."""
         if task.future.cancel():
             return
@@ -104,15 +107,15 @@ class Workers:
                     self._idle += 1
 
 
-class Task:
+class Task(Generic[T]):
     """One submitted call: its ``future`` holds the result or the exception."""
 
     __slots__ = ("_context", "_function", "ended", "future", "lost")
 
-    def __init__(self, function: Callable[[], object], context: contextvars.Context) -> None:
+    def __init__(self, function: Callable[[], T], context: contextvars.Context) -> None:
         self._function = function
         self._context = context
-        self.future: Future[object] = Future()
+        self.future: Future[T] = Future()
         self.ended = False
         self.lost = False
 

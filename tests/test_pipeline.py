@@ -137,6 +137,18 @@ async def test_a_hanging_detector_does_not_hold_up_the_event_loop() -> None:
     assert ticks > 3
 
 
+def test_a_detectors_time_is_its_own() -> None:
+    slow, quick = Hanging("slow"), Words("quick", "bad", inline=False)
+    rules = [
+        {"detector": name, "action": "flag", "deadline_ms": 200, "on_failure": "open"} for name in ("slow", "quick")
+    ]
+    with guard_of(slow, quick, rules=rules) as guard:
+        runs = {run.detector: run for run in guard.check("fine").runs}
+        slow.released.set()
+    assert runs["slow"].outcome is Outcome.TIMEOUT
+    assert runs["quick"].seconds < runs["slow"].seconds / 2  # it did not wait for the other
+
+
 def test_the_breaker_opens_and_spares_the_next_calls() -> None:
     detector = Hanging()
     with hanging_guard(detector) as guard:
