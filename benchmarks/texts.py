@@ -1,5 +1,11 @@
 """The texts that the benchmarks run on."""
 
+import json
+from functools import cache
+from pathlib import Path
+
+SAMPLE = Path(__file__).parent.parent / "tests" / "data" / "pii_sample.jsonl"
+
 CLEAN = """Our team has been looking for a way to make the weekly planning meeting shorter without losing what makes it
 useful. At the moment everybody reads out what they did, then what they plan to do, and then we talk about whatever seems
 most urgent, which is often the thing that was mentioned last rather than the thing that matters most. Could you suggest
@@ -39,17 +45,17 @@ def with_ten_findings() -> str:
     return ". ".join(sentences)
 
 
+@cache
+def _sentences() -> str:
+    """Real sentences, of Wikipedia and of short messages, in ASCII; tests/data/README.md says where they come from."""
+    rows = map(json.loads, SAMPLE.read_text(encoding="utf-8").splitlines())
+    return " ".join(row["text"] for row in rows if row["source"] != "own" and row["text"].isascii())
+
+
 def prose(size: int) -> str:
-    """That many characters of prose, with running numbers so that it does not just repeat itself."""
-    pieces = []
-    length = 0
-    index = 0
-    while length < size:
-        piece = f"Paragraph {index}. {CLEAN} "
-        pieces.append(piece)
-        length += len(piece)
-        index += 1
-    return "".join(pieces)[:size]
+    """That many characters of real sentences, over and over."""
+    sentences = _sentences() + " "
+    return (sentences * (size // len(sentences) + 1))[:size]
 
 
 def adversarial(size: int) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +25,11 @@ from llmguard.workers import Task, Workers
 #: Code points of one check above which inline detectors go to the workers too: past it they would
 #: hold up an event loop for more than about a millisecond, and no deadline could stop them.
 INLINE_LIMIT = 32_768
-#: Code points up to which threads take turns: longer scans are worth running side by side.
+#: Code points up to which one thread works at a time: longer scans are worth running side by side.
 TURN_LIMIT = 8_192
 
-_TURNS = Turns()
+_ONE_AT_A_TIME = Turns()
+_SIDE_BY_SIDE = Turns(os.cpu_count() or 1)
 
 Found = Sequence[Sequence[Finding]]
 
@@ -163,13 +165,14 @@ class Run:
         size = sum([len(text.content) for text in self._flat])
         if size <= INLINE_LIMIT:
             pooled = steps.pooled
-            ours = bool(steps.inline) and size <= TURN_LIMIT and _TURNS.take()
+            turns = _ONE_AT_A_TIME if size <= TURN_LIMIT else _SIDE_BY_SIDE
+            turn = turns.take() if steps.inline else None
             try:
                 for step in steps.inline:
                     self._inline(step, left)
             finally:
-                if ours:
-                    _TURNS.give()
+                if turn is not None:
+                    turn.release()
             if pooled:
                 left = self._skip_blocked(pooled, left)
         if left:

@@ -17,13 +17,14 @@ def test_one_thread_at_a_time() -> None:
     def work() -> None:
         nonlocal inside, most, without
         for _ in range(50):
-            if not free.take():
+            turn = free.take()
+            if turn is None:
                 without += 1
                 continue
             inside += 1
             most = max(most, inside)
             inside -= 1
-            free.give()
+            turn.release()
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -37,17 +38,25 @@ def test_one_thread_at_a_time() -> None:
 def test_who_waits_in_vain_goes_ahead_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "_PATIENCE_S", 0.01)
     held = Turns()
-    assert held.take()
-    assert not held.take()
-    held.give()
-    assert held.take()
+    turn = held.take()
+    assert turn is not None
+    assert held.take() is None
+    turn.release()
+    assert held.take() is turn
+
+
+def test_as_many_at_once_as_there_are_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_PATIENCE_S", 0.01)
+    held = Turns(2)
+    assert held.take() is not held.take()
+    assert held.take() is None
 
 
 async def test_a_thread_with_an_event_loop_never_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "_PATIENCE_S", 3600.0)
     held = Turns()
-    assert held.take()
-    assert await asyncio.sleep(0, held.take()) is False
+    assert held.take() is not None
+    assert await asyncio.sleep(0, held.take()) is None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can't fork")
@@ -59,7 +68,7 @@ held = Turns()
 held.take()
 pid = os.fork()
 if pid == 0:
-    os._exit(0 if held.take() else 1)
+    os._exit(0 if held.take() is not None else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
