@@ -146,7 +146,8 @@ def test_a_detectors_time_is_its_own() -> None:
         runs = {run.detector: run for run in guard.check("fine").runs}
         slow.released.set()
     assert runs["slow"].outcome is Outcome.TIMEOUT
-    assert runs["quick"].seconds < runs["slow"].seconds / 2  # it did not wait for the other
+    ends = {name: run.started + run.seconds for name, run in runs.items()}
+    assert ends["quick"] < ends["slow"]  # though it was asked after the other had been given up
 
 
 def test_the_breaker_opens_and_spares_the_next_calls() -> None:
