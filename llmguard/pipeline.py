@@ -81,10 +81,19 @@ class _Steps:
     pooled: tuple[Step, ...]
 
 
+class _Answer(NamedTuple):
+    """What a detector on a worker said or raised, when it began and how long it took."""
+
+    found: object
+    error: BaseException | None
+    began: float
+    seconds: float
+
+
 class _Job(NamedTuple):
     step: Step
     groups: list[int]
-    task: Task[tuple[Found, float, float]]
+    task: Task[_Answer]
     started: float
 
 
@@ -233,6 +242,7 @@ class Run:
             self._accept(step, groups, texts, found, started, time.perf_counter() - started)
         except Exception as error:  # noqa: BLE001 - whatever a detector does, the policy decides what follows
             if len(groups) > 1:
+                step.breaker.release()
                 for index in groups:
                     self._inline(step, [index])
             else:
@@ -247,7 +257,7 @@ class Run:
         texts = self._texts(groups)
         started = started or time.perf_counter()
         try:
-            task = self._workers.submit(lambda: _timed(step.detect, texts))
+            task = self._workers.submit(lambda: _answer(step.detect, texts))
         except LlmGuardError as error:
             self._broken(step, groups, started, error)
         else:
@@ -260,17 +270,21 @@ class Run:
             step.breaker.failure()
             self._failed(step, groups, Outcome.TIMEOUT, started, time.perf_counter() - started)
             return
-        try:
-            found, began, seconds = task.future.result()
-            self._accept(step, groups, self._texts(groups), found, began, seconds)
-        except Exception as error:  # noqa: BLE001 - whatever a detector does, the policy decides what follows
-            if len(groups) > 1:
-                for index in groups:
-                    self._submit(step, [index], started)
-            else:
-                self._broken(step, groups, started, error)
-        else:
+        answer = task.future.result()
+        error = answer.error
+        if error is None:
+            try:
+                self._accept(step, groups, self._texts(groups), answer.found, answer.began, answer.seconds)
+            except Exception as refused:  # noqa: BLE001 - whatever a detector does, the policy decides what follows
+                error = refused
+        if error is None:
             step.breaker.success()
+        elif len(groups) > 1:
+            step.breaker.release()
+            for index in groups:
+                self._submit(step, [index], started)
+        else:
+            self._broken(step, groups, answer.began, error)
 
     def _texts(self, groups: list[int]) -> Sequence[Text]:
         if len(groups) == len(self.verdicts):
@@ -314,7 +328,7 @@ class Run:
         if action.severity > verdict.action.severity:
             verdict.action = action
 
-    def _broken(self, step: Step, groups: list[int], started: float, error: Exception) -> None:
+    def _broken(self, step: Step, groups: list[int], started: float, error: BaseException) -> None:
         step.breaker.failure()
         kind = type(error)
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -343,8 +357,16 @@ def _left(job: _Job) -> float:
     return max(0.0, job.started + job.step.deadline_s - time.perf_counter())
 
 
-def _timed(detect: Callable[[Sequence[Text]], Found], texts: Sequence[Text]) -> tuple[Found, float, float]:
-    """The answer, when the work on it began, and how long it took; neither the queue nor the wait for others counts."""
+def _answer(detect: Callable[[Sequence[Text]], Found], texts: Sequence[Text]) -> _Answer:
+    """The detector's answer; neither the queue nor the wait for others counts as its time.
+
+    What it raises is handed over as a value: an event loop logs exceptions that nobody fetched, after a deadline
+    say, and the text of a detector's exception may hold the text that it looked at.
+    """
+    found, error = None, None
     began = time.perf_counter()
-    found = detect(texts)
-    return found, began, time.perf_counter() - began
+    try:
+        found = detect(texts)
+    except BaseException as raised:  # noqa: BLE001 - on a worker, an exit is no more than a broken detector
+        error = raised
+    return _Answer(found, error, began, time.perf_counter() - began)

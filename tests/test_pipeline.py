@@ -1,6 +1,7 @@
 """What detectors can do wrong, and what the guard makes of it."""
 
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -263,3 +264,62 @@ async def test_a_cancelled_check_leaves_the_guard_usable() -> None:
             await task
         detector.released.set()
         assert (await guard.acheck("x")).action is Action.ALLOW
+
+
+@pytest.mark.parametrize("deadline_ms", [20, 60_000], ids=["after its deadline", "in time"])
+async def test_an_error_of_a_detector_is_not_logged_by_the_event_loop(
+    deadline_ms: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    entered, go, left = threading.Event(), threading.Event(), threading.Event()
+
+    def answer(texts):
+        entered.set()
+        go.wait()
+        left.set()
+        raise ValueError(texts[0].content)
+
+    rules = [{"detector": "broken", "action": "block", "deadline_ms": deadline_ms}]
+    with guard_of(Broken(answer, inline=False), rules=rules) as guard:
+        task = asyncio.create_task(guard.acheck(SECRET))
+        await asyncio.to_thread(entered.wait, 10)
+        if deadline_ms > 1000:
+            go.set()
+        decision = await task
+        go.set()
+        await asyncio.to_thread(left.wait, 10)
+        await asyncio.to_thread(guard.check, "x")  # the worker has handed its answer over by now
+    assert decision.unknown == ("broken",)
+    del task
+    await asyncio.sleep(0)
+    gc.collect()
+    assert SECRET not in caplog.text
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("inline", [True, False], ids=["inline", "pooled"])
+def test_a_batch_that_fails_as_the_probe_does_not_shut_the_breaker_for_good(inline: bool) -> None:
+    broken = threading.Event()
+    broken.set()
+
+    def answer(texts):
+        if broken.is_set():
+            raise ValueError
+        return [[] for _ in texts]
+
+    with guard_of(Broken(answer, inline=inline), breaker={"failures": 1, "reset_s": 0.001}) as guard:
+        assert guard.check("x").runs[0].outcome is Outcome.ERROR
+        deadline = threading.Event()
+        deadline.wait(0.01)
+        assert Outcome.ERROR in [decision.runs[0].outcome for decision in guard.check_batch(["x", "y"])]
+        broken.clear()
+        for _ in range(200):
+            if guard.check("x").runs[0].outcome is Outcome.PASS:
+                break
+            deadline.wait(0.01)
+        assert guard.check("x").runs[0].outcome is Outcome.PASS
+
+
+def test_a_detector_on_a_worker_that_exits_is_only_a_broken_detector() -> None:
+    with guard_of(Broken(raises(SystemExit(1)), inline=False)) as guard:
+        decision = guard.check("x")
+    assert decision.runs[0].error == "SystemExit"
