@@ -115,6 +115,11 @@ class Guarded:
         else:
             self._input = self._known((input,) if isinstance(input, str) else tuple(input))
         self._part = shapes.WHOLE if output is None else shapes.part(output)
+        for option, made in (("fallback", fallback), ("reply", reply)):
+            if inspect.iscoroutinefunction(made) and not _is_async(function):
+                raise ConfigurationError(
+                    f"the {option} of {name} is async, and {name} is not: give it a plain function"
+                )
         self._fallback = fallback
         self._reply = reply
         self._feedback = feedback or ("feedback" if "feedback" in self._signature.parameters else None)
@@ -198,8 +203,8 @@ class Guarded:
             if not call.done():
                 call.cancel()
                 await asyncio.wait((call,), timeout=_CANCEL_S)
-            if call.done() and not call.cancelled():
-                call.exception()  # asyncio complains about exceptions that nobody fetched
+            # asyncio logs exceptions that nobody fetched, and this one's answer is dropped.
+            call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
     def _conduct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Events:
         bound = self._signature.bind(*args, **kwargs)
@@ -305,7 +310,7 @@ class Guarded:
 def guarded(guard: Guard, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """The function with checks around it, of the same kind (sync or async) and the same signature."""
     how = Guarded(guard, function, **options)
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+    if _is_async(function):
 
         async def acall(*args: Any, **kwargs: Any) -> Any:
             return await how.acall(*args, **kwargs)
@@ -316,3 +321,8 @@ def guarded(guard: Guard, function: Callable[..., Any], **options: Any) -> Calla
         return how.call(*args, **kwargs)
 
     return functools.update_wrapper(call, function)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    """Whether a call of it has to be awaited."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)

@@ -17,6 +17,8 @@ from llmguard.workers import Workers
 _WARM_UP = (
     Text("Mail ada@example.com or call +1 212-555-0187, key=9f8a7c6b, <b>1.5</b> at http://example.com/?q=%41"),
 )
+# A device that was asked for and is not used would be a silent fall-back.
+_DEVICES = frozenset({"auto", "cpu"})
 
 
 class Loader:
@@ -43,6 +45,11 @@ class Loader:
             ConfigurationError: the policy does not fit the detectors that there are; says where.
             MissingExtraError: a detector needs a package that is not installed.
         """
+        if policy.device not in _DEVICES:
+            raise ConfigurationError(
+                f"the policy {policy.name!r} asks for the device {policy.device!r}, and no detector of this version "
+                "runs a model: use device: auto"
+            )
         detectors = {name: self._detector(name, policy) for name in policy.detector_names}
         policy.check_against({name: detector.categories for name, detector in detectors.items()})
         _overlap(policy, detectors)

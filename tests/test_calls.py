@@ -248,6 +248,28 @@ async def test_a_block_can_call_a_fallback() -> None:
             guard(input="question")(lambda question: "")
 
 
+def test_an_async_fallback_does_not_go_with_a_plain_function(guard: Guard) -> None:
+    async def later(decision: Any) -> str:
+        return "later"
+
+    for option in ("fallback", "reply"):
+        with pytest.raises(ConfigurationError, match=f"the {option} of .* is async"):
+            guard(input="question", **{option: later})(lambda question: "")
+
+
+async def test_an_object_that_is_called_is_guarded_like_a_function(guard: Guard) -> None:
+    class Plain:
+        def __call__(self, question: str) -> str:
+            return question
+
+    class Later:
+        async def __call__(self, question: str) -> str:
+            return question
+
+    assert guard(input="question")(Plain())("bad") == "bad"
+    assert await guard(input="question")(Later())("bad") == "bad"
+
+
 def test_a_retry_tells_why_and_gives_up_in_the_end() -> None:
     with guard_of(on_block={"retry": 2}) as guard:
         asked = []

@@ -48,3 +48,14 @@ def test_a_category_that_the_detector_can_not_find_is_refused(loader: Loader) ->
     rules = [{"detector": "words", "categories": ["BADD"], "action": "flag"}]
     with pytest.raises(ConfigurationError, match=r"'BADD'.*did you mean 'BAD'"):
         loader.load(policy(rules=rules))
+
+
+@pytest.mark.parametrize(
+    ("device", "taken"), [("auto", True), ("cpu", True), ("cuda", False), ("grpc://host:8001", False)]
+)
+def test_a_device_that_nothing_runs_on_is_refused(loader: Loader, device: str, taken: bool) -> None:
+    if taken:
+        loader.load(policy(device=device))
+    else:
+        with pytest.raises(ConfigurationError, match=f"asks for the device '{device}'"):
+            loader.load(policy(device=device))
