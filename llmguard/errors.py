@@ -4,8 +4,13 @@
 
     LlmGuardError
     ├── ConfigurationError        a policy, an option or an argument is wrong; says where and what would be right
-    │   └── MissingExtraError     a package is not installed; names the pip command (also an ImportError)
+    │   ├── MissingExtraError     a package is not installed; names the pip command (also an ImportError)
+    │   ├── DeviceError           a device was asked for and is not there; says what is missing
+    │   └── ModelLoadError        a model's files are missing, damaged, tampered with, or don't fit together
     ├── DetectorError             a detector gave an answer that is none
+    ├── InferenceError            a model's run failed, or its answer is none
+    │   ├── DeadlineError         the answer would come too late, so the run was not begun
+    │   └── OverloadError         more texts wait for the model than its queue holds
     ├── VaultError                a vault is full, closed, expired, or its key does not fit
     └── Blocked                   the policy stopped the call; carries the decision
 
@@ -78,6 +83,26 @@ class DetectorError(LlmGuardError):
 
     def __reduce__(self) -> tuple[type[DetectorError], tuple[str, str]]:
         return type(self), (self.detector, self.problem)
+
+
+class DeviceError(ConfigurationError):
+    """Raised when a device was asked for and is not there; says what is missing."""
+
+
+class ModelLoadError(ConfigurationError):
+    """Raised when a model's files are missing, damaged, tampered with, or don't fit together."""
+
+
+class InferenceError(LlmGuardError):
+    """Raised when a model's run failed, or its answer is none: NaN, the wrong shape."""
+
+
+class DeadlineError(InferenceError):
+    """Raised when the answer would come too late, so that the run was not begun."""
+
+
+class OverloadError(InferenceError):
+    """Raised when more texts wait for a model than its queue holds."""
 
 
 class VaultError(LlmGuardError):
