@@ -26,6 +26,7 @@ class PatternScan:
         pattern: in the ``regex`` module's syntax.
         flags: what it is compiled with.
         rare: whether it is for texts with code points of the ``pii_proxy.RARE`` kinds, or for those without.
+        ending: in RE2's syntax; what must stand in a match for the recognizer's check to pass (`translate`).
 
     Attributes:
         prefilter: RE2 patterns over the proxy, all of which match somewhere if the pattern does; none of
@@ -34,7 +35,7 @@ class PatternScan:
 
     __slots__ = ("_confirm", "_find", "_floating", "_last", "_matches", "_translation", "prefilter")
 
-    def __init__(self, pattern: str, flags: int, *, rare: bool = True) -> None:
+    def __init__(self, pattern: str, flags: int, *, rare: bool = True, ending: str = "") -> None:
         import re2
         import regex
 
@@ -46,7 +47,7 @@ class PatternScan:
         options.log_errors = False
         options.max_mem = _PROGRAM_BYTES
         try:
-            translation = translate(pattern, flags, rare=rare)
+            translation = translate(pattern, flags, rare=rare, ending=ending)
             self._find = re2.compile(translation.finder.encode(), options).search
         except (Untranslatable, re2.error):
             return

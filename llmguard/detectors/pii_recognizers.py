@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from llmguard.detectors.pii_email import offline_email
 from llmguard.errors import ConfigurationError, MissingExtraError, nearest
 
 LANGUAGES = frozenset({"de", "en", "es", "fi", "fr", "it", "ko", "kr", "pl", "sv", "th", "tr"})
@@ -27,27 +28,6 @@ def presidio() -> Any:
     except ImportError:
         raise MissingExtraError("the detector 'pii'", "presidio_analyzer", "pii") from None
     return presidio_analyzer
-
-
-@functools.cache
-def _offline_email() -> type[Any]:
-    """Presidio's e-mail recognizer, on the copy of the public suffix list that tldextract brings along."""
-    import tldextract
-    from presidio_analyzer.predefined_recognizers import EmailRecognizer
-
-    # tldextract by default downloads the list at first use and writes it to a cache directory.
-    extract = tldextract.TLDExtract(cache_dir=None, suffix_list_urls=())
-    extract.tlds  # noqa: B018 - reads the list now, not at the first address
-
-    class OfflineEmailRecognizer(EmailRecognizer):
-        """Validates the domain without network and without a cache on disk."""
-
-        def validate_result(self, pattern_text: str) -> bool:
-            """Whether the domain ends in a public suffix."""
-            return bool(extract(pattern_text).fqdn)
-
-    OfflineEmailRecognizer.__name__ = EmailRecognizer.__name__
-    return OfflineEmailRecognizer
 
 
 @functools.cache
@@ -104,7 +84,7 @@ def _offline(recognizer: Any) -> Any:
 
     if not _is_exactly(recognizer, EmailRecognizer):
         return recognizer
-    replaced: Any = _offline_email()(
+    replaced: Any = offline_email()(
         patterns=recognizer.patterns,
         context=recognizer.context,
         supported_language=recognizer.supported_language,

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmguard.detectors.patterns import PatternSet
 from llmguard.detectors.pii_patterns import Match, PatternScan
+from llmguard.detectors.pii_email import ending
 from llmguard.detectors.pii_phone import PhoneScan, phone_scan
 from llmguard.detectors.pii_results import Hit
 
@@ -174,7 +175,7 @@ def plan(
 
     sources: list[Source] = []
     phones: list[Job] = []
-    users: dict[tuple[str, int], list[tuple[Source, float]]] = {}
+    users: dict[tuple[str, int, str], list[tuple[Source, float]]] = {}
     for index, recognizer in enumerate(recognizers):
         entity = recognizer.supported_entities[0]
         is_pattern = isinstance(recognizer, PatternRecognizer)
@@ -194,10 +195,10 @@ def plan(
             continue
         flags: Any = recognizer.global_regex_flags
         for pattern in recognizer.patterns:
-            key = (pattern.regex, int(flags))
+            key = (pattern.regex, int(flags), ending(recognizer))
             users.setdefault(key, []).append((source, pattern.score))
     usual, other = (
-        [PatternJob(PatternScan(*key, rare=rare), tuple(wanted)) for key, wanted in users.items()]
+        [PatternJob(PatternScan(*key[:2], rare=rare, ending=key[2]), tuple(wanted)) for key, wanted in users.items()]
         for rare in (False, True)
     )
     return sources, [*usual, *phones], [*other, *phones]

@@ -204,7 +204,15 @@ def _head(nodes: Nodes, flags: int, rare: bool) -> tuple[int, str, list[str], li
     return count, anchor, needs, ahead
 
 
-def translate(pattern: str, flags: int, *, rare: bool) -> Translation:
+def _in_runs_with(pattern: str, flags: int, ending: str, *, rare: bool) -> Translation:
+    """Runs of what the pattern consumes, if ``ending`` stands in them."""
+    emitter = _Emitter(flags, rare)
+    emitter.write(list(_parse(pattern, flags)))
+    some = spelled(emitter.chars)
+    return Translation(f"{some}*{ending}{some}*", pattern, run=True)
+
+
+def translate(pattern: str, flags: int, *, rare: bool, ending: str = "") -> Translation:
     """Translate ``pattern`` as the ``regex`` module compiles it with ``flags``.
 
     Args:
@@ -212,11 +220,15 @@ def translate(pattern: str, flags: int, *, rare: bool) -> Translation:
         flags: what it is compiled with.
         rare: whether the translation has to hold for texts with the code points that ``pii_proxy.RARE`` is
             about; without them it is closer.
+        ending: in RE2's syntax; what must stand in a match, or at its end, for the recognizer's check to pass. It may
+            take in one character after the match.
 
     Raises:
         Untranslatable: the pattern can match the empty string, or has something that is not known here.
     """
     tree = _parse(pattern, flags)
+    if ending:
+        return _in_runs_with(pattern, flags, ending, rare=rare)
     referring = re.search(r"\\[1-9]|\(\?P=", pattern) is not None
     nodes = list(tree) if referring else _unwrap(list(tree))
 

@@ -1,0 +1,60 @@
+"""E-mail addresses: Presidio's recognizer without network, and what of its check RE2 can see."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+_HOST_ENDS = re.compile(r"[/?#:\\\[\]]")
+_LABEL_ENDS = r"(?:\z|[^\w-]|-(?:\z|\W))"
+
+
+@functools.cache
+def _extract() -> Any:
+    import tldextract
+
+    # tldextract by default downloads the list at first use and writes it to a cache directory.
+    made = tldextract.TLDExtract(cache_dir=None, suffix_list_urls=())
+    made.tlds  # noqa: B018 - reads the list now, not at the first address
+    return made
+
+
+@functools.cache
+def offline_email() -> type[Any]:
+    """Presidio's e-mail recognizer, on the copy of the public suffix list that tldextract brings along."""
+    from presidio_analyzer.predefined_recognizers import EmailRecognizer
+
+    extract = _extract()
+    suffixes = frozenset(extract.tlds)
+    under = {suffix.rpartition(".")[2] for suffix in suffixes if "." in suffix}
+    # Every name below one of these is a domain: most addresses need no look at the list.
+    flat = frozenset(suffix for suffix in suffixes if "." not in suffix and suffix.isascii() and suffix not in under)
+
+    class OfflineEmailRecognizer(EmailRecognizer):
+        """Validates the domain without network and without a cache on disk."""
+
+        def validate_result(self, pattern_text: str) -> bool:
+            """Whether the domain ends in a public suffix."""
+            if pattern_text.isascii() and not _HOST_ENDS.search(pattern_text):
+                name, _, top = pattern_text.rpartition("@")[2].rpartition(".")
+                if name and name[-1] != "." and top.lower() in flat:
+                    return True
+            return bool(extract(pattern_text).fqdn)
+
+    OfflineEmailRecognizer.__name__ = EmailRecognizer.__name__
+    return OfflineEmailRecognizer
+
+
+def ending(recognizer: Any) -> str:
+    """What must stand in an address that a recognizer's check lets pass, in RE2's syntax over proxies; "" for any other.
+
+    The check wants a public suffix. The last label of one stands at the end of the address, or, since
+    tldextract takes what comes before a slash, a question mark or a hash for the host, before one of these.
+    """
+    if type(recognizer) is not offline_email():
+        return ""
+    labels = {suffix.rpartition(".")[2] for suffix in _extract().tlds}
+    plain = "|".join(sorted(re.escape(label) for label in labels if label.isascii()))
+    top = rf"\.(?i:{plain}|\w*_\w*)"  # any letter outside ASCII is an underscore in the proxy
+    return rf"(?:@[\w.-]*{top}{_LABEL_ENDS}|{top}[/?#]\S*@)"

@@ -1,0 +1,1 @@
+"""Texts in, arrays out: models, tokenizers, sessions and batches."""
