@@ -51,13 +51,3 @@ class Example:
     group: str = ""
     weight: float = 1.0
     identity: str = ""
-
-    @property
-    def task(self) -> str:
-        """What it mainly teaches."""
-        if self.spans is not None:
-            return "entities"
-        for head, label in (("grounding", "unsupported"), ("toxicity", "toxic"), ("harmful", "harmful")):
-            if label in self.known and (head != "toxicity" or not {"user", "data"} <= self.known.keys()):
-                return head
-        return "injection"

@@ -21,10 +21,11 @@ Ask = Callable[[str, str], Iterable[tuple[int, int]]]
 _PUNCTUATION = r"[-xX/ .()\[\]~_\x7f]*"
 _EXTENSION = r"[ \t,]*(?:ext=|e?xt(?:ensi(?:[o_]_?)?)?n?|anexo|int|[xX#~_\x7f]+)[:._\x7f]?[ \t,_\x7f-]*"
 _GAP = rf"(?:{_PUNCTUATION}|;?{_EXTENSION})"
-_CLUSTER = rf"(?i)(?:[(\[+_\x7f]{_PUNCTUATION})*[0-9](?:{_GAP}[0-9])*"
-_ANY_DIGITS = rf"(?i)[0-9](?:{_GAP}[0-9]){{5}}"
+_LEAD = rf"(?:[(\[+_\x7f]{_PUNCTUATION})*"
+_ANY_DIGITS = rf"[0-9](?:{_GAP}[0-9]){{5}}"
 """Six digits within reach of each other; the shorter numbers that there are come beside it."""
 
+_PROGRAM_BYTES = 64 << 20
 _NOT_DIGITS = bytes(code for code in range(256) if not 0x30 <= code <= 0x39)
 _BETWEEN = b"-/ .()[]"
 _BLOCKS = bytes(code if 0x30 <= code <= 0x39 else 0x20 for code in range(256))
@@ -82,15 +83,18 @@ class PhoneScan:
         self._ask = ask
         self._whole = whole
         self._numbers = RegionNumbers(self._regions, filtered=filtered)
-        short = self._numbers.short_heads()
         heads = "|".join(
-            _GAP.join(f"{digit}" for digit in head) + f"{_GAP}[0-9]" if head else "[0-9]" for head in short
+            _GAP.join(head) + f"{_GAP}[0-9]" if head else "[0-9]" for head in self._numbers.short_heads()
         )
-        self.prefilter: tuple[str, ...] = (f"{_ANY_DIGITS}|{heads}" if heads else _ANY_DIGITS,)
+        least = f"{_ANY_DIGITS}|{heads}" if heads else _ANY_DIGITS
+        self.prefilter: tuple[str, ...] = (f"(?i){least}",)
         self._shortest = 4 if filtered else 1
         options = re2.Options()
         options.never_capture = True
-        self._find = re2.compile(_CLUSTER.encode(), options).finditer
+        options.max_mem = _PROGRAM_BYTES
+        # Clusters with fewer digits, years above all, are not worth a visit: each costs more than a kilobyte of scan.
+        cluster = rf"(?i){_LEAD}(?:[0-9]{_GAP})*?(?:{least})(?:{_GAP}[0-9])*"
+        self._find = re2.compile(cluster.encode(), options).finditer
 
     def spans(self, text: str, proxy: bytes, but: Container[tuple[int, int]] = ()) -> Iterator[tuple[int, int]]:
         """Spans of the numbers found, region by region, so that one may come more than once.
