@@ -93,9 +93,11 @@ def _from_entity(run: str) -> str:
 
 
 def _unspace(run: str) -> str:
-    if any(mark in run for mark in "._*|-"):
-        return re.sub(r"[._*|-]+", "", run)
-    return re.sub(r" +", lambda gap: " " if len(gap[0]) > 1 else "", run)
+    bare = run.encode("ascii").translate(None, b"._*|-")
+    if len(bare) < len(run):
+        return bare.decode("ascii")
+    # Wider gaps, of two or three spaces, stand between words; a run holds no NUL.
+    return run.replace("   ", "\0").replace("  ", "\0").replace(" ", "").replace("\0", " ")
 
 
 _DECODERS: dict[str, Callable[[str], str | bytes]] = {

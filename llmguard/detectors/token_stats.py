@@ -141,11 +141,13 @@ class TokenStatsDetector:
         for start in repeats:
             recurring[start // _BLOCK] = recurring.get(start // _BLOCK, 0) + 1
         joined: list[tuple[int, int, float]] = []
+        known: dict[str, tuple[float, int]] = {}  # a text that loops has the same block over and over
         for block, count in recurring.items():
             begin, end = block * _BLOCK, min(len(content), (block + 1) * _BLOCK)
             if 4 * count * STRIDE < end - begin:
                 continue
-            share, trigrams = _repetition(content[begin:end].split())
+            words = content[begin:end]
+            share, trigrams = known[words] if words in known else known.setdefault(words, _repetition(words.split()))
             if share < self._repetition or trigrams < _TRIGRAMS:
                 continue
             if joined and joined[-1][1] == begin:
