@@ -8,7 +8,7 @@ pattern that RE2 does not accept, is never ruled out.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 _TYPES = (
@@ -28,6 +28,9 @@ _FIRST_GROUP_ONLY = re.compile(r"\(?\\1\)?\Z")
 _SHORT = 5
 _HEAD = 3
 _PREFIX_DIGITS = 7
+_ANY_TWICE = f"(?:|[0-9]{{0,{_PREFIX_DIGITS}}})" * 2
+_ANY = f"[0-9]{{0,{2 * _PREFIX_DIGITS}}}"
+_PROGRAM_BYTES = 32 << 20
 
 
 def _valid(metadata: Any) -> str:
@@ -103,6 +106,10 @@ class RegionNumbers:
     Args:
         regions: two-letter codes as ``phonenumbers`` has them.
         filtered: whether there is to be a filter at all; without, no region is ever ruled out.
+
+    Attributes:
+        lines: where in a text the lines of digits begin that one of the regions could take, in no order; None when a
+            region is never ruled out.
     """
 
     def __init__(self, regions: Sequence[str], *, filtered: bool = True) -> None:
@@ -124,6 +131,7 @@ class RegionNumbers:
             self._owners += ((region, None), (region, bare))
         self._whole = self._set(patterns, anchored=True)
         self._inside = self._set(patterns, anchored=False)
+        self.lines = None if self._unfiltered else self._lines(patterns)
 
     def _forms(self, metadata: Any) -> tuple[str, str, _Bare] | None:
         """Patterns of the numbers with something in front and of those without, and which of the latter count."""
@@ -172,6 +180,20 @@ class RegionNumbers:
             made.Add(pattern)
         made.Compile()
         return made.Match
+
+    @staticmethod
+    def _lines(patterns: Sequence[str]) -> Callable[[bytes], list[int]]:
+        import re2
+
+        options = re2.Options()
+        options.never_capture = True
+        options.log_errors = False
+        options.max_mem = _PROGRAM_BYTES
+        # Together with patterns that begin with any digits, the others would need more states than there is room for.
+        open_ones = [pattern.replace(_ANY_TWICE, _ANY) for pattern in patterns if _ANY_TWICE in pattern]
+        others = [pattern for pattern in patterns if _ANY_TWICE not in pattern]
+        finders = [re2.compile(f"(?m:^(?:{'|'.join(some)})$)".encode(), options) for some in (open_ones, others) if some]
+        return lambda text: [match.start() for finder in finders for match in finder.finditer(text)]
 
     def whole(self, digits: bytes) -> list[str]:
         """The regions that could take ``digits`` as one number."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
 from llmguard.detectors.pii_numbers import RegionNumbers
+from llmguard.detectors.pii_tables import worth_a_look
 
 Ask = Callable[[str, str], Iterable[tuple[int, int]]]
 """A text and a region in, the spans of the phone numbers in it out."""
@@ -28,6 +29,7 @@ _ANY_DIGITS = rf"[0-9](?:{_GAP}[0-9]){{5}}"
 _PROGRAM_BYTES = 64 << 20
 _NOT_DIGITS = bytes(code for code in range(256) if not 0x30 <= code <= 0x39)
 _BETWEEN = b"-/ .()[]"
+_ENDS = " .)]\n\r"
 _BLOCKS = bytes(code if 0x30 <= code <= 0x39 else 0x20 for code in range(256))
 _KEYPAD = bytes.maketrans(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", b"22233344455566677778889999" * 2)
 _SECOND_NUMBER = re.compile(r"[\\/] *x", re.IGNORECASE)
@@ -116,7 +118,7 @@ class PhoneScan:
                 continue
             plain = not chunk.lstrip(b"+").translate(None, b"0123456789" + _BETWEEN) and text[start:end].isascii()
             if self._numbers.filtered and self._candidate and len(digits) > _LONGEST:
-                yield from self._walk(text, start, end)
+                yield from self._walk(text, start, end, self._places(text, chunk, start, end, plain=plain))
                 continue
             regions = self._candidates(chunk, digits, plain)
             if not regions:
@@ -177,39 +179,59 @@ class PhoneScan:
                     found.update(numbers.whole(joined))
         return [region for region in self._regions if region in found]
 
-    def _walk(self, text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    def _places(self, text: str, chunk: bytes, start: int, end: int, *, plain: bool) -> list[int] | None:
+        """Where in a long cluster candidates are worth a look; None when each of them has to be looked at."""
+        behind = text[end : end + _MARGIN]
+        lines = self._numbers.lines
+        if not plain or b"+" in chunk or behind.strip(_ENDS) or lines is None:
+            return None
+        return worth_a_look(chunk, self._shortest, lines)
+
+    def _walk(self, text: str, start: int, end: int, places: Sequence[int] | None) -> Iterator[tuple[int, int]]:
         """A long cluster, candidate by candidate, as the matcher itself goes along it.
 
-        All regions see the same candidates up to the first that one of them may take; from there on that
+        All regions see the same candidates up to the first that one of them takes; from there on that
         region goes its own way.
         """
         together = list(self._regions)
         known: dict[str, frozenset[str]] = {}
         position = start
-        while together and (match := self._candidate(text, position, end + _MARGIN)) and match.start() < end:
+        left = iter(places or ())
+        while together:
+            if places is not None:
+                if (place := next(left, None)) is None:
+                    return
+                position = start + place
+            match = self._candidate(text, position, end + _MARGIN)
+            if not match or match.start() >= end:
+                return
             first, candidate = match.start(), _trimmed(match.group())
+            position = first + len(candidate)
             takers = self._takers(candidate, known)
             for region in [region for region in together if region in takers]:
-                together.remove(region)
-                yield from self._alone(text, first, end, region, known)
-            position = first + len(candidate)
+                if span := self._number(text, first, position, match.end(), region):
+                    together.remove(region)
+                    yield span
+                    yield from self._alone(text, span[1], end, region, known)
 
     def _alone(
-        self, text: str, start: int, end: int, region: str, known: dict[str, frozenset[str]]
+        self, text: str, position: int, end: int, region: str, known: dict[str, frozenset[str]]
     ) -> Iterator[tuple[int, int]]:
-        position = start
         while (match := self._candidate(text, position, end + _MARGIN)) and match.start() < end:
             first, candidate = match.start(), _trimmed(match.group())
             position = first + len(candidate)
-            if region not in self._takers(candidate, known):
-                continue
-            # The character before may forbid a number, but must not become a part of it.
-            low = first - 1 if first and not _STARTS.match(text, first - 1) else first
-            spans = self._ask(text[low : match.end() + _MARGIN], region)
-            found = next((span for span in spans if span[0] + low >= first), None)
-            if found and found[0] + low < position:
-                position = found[1] + low
-                yield found[0] + low, position
+            takes = region in self._takers(candidate, known)
+            if takes and (span := self._number(text, first, position, match.end(), region)):
+                position = span[1]
+                yield span
+
+    def _number(self, text: str, first: int, past: int, end: int, region: str) -> tuple[int, int] | None:
+        """The first number that a region sees in the candidate from ``first`` to ``past``."""
+        # The character before may forbid a number, but must not become a part of it.
+        low = first - 1 if first and not _STARTS.match(text, first - 1) else first
+        spans = self._ask(text[low : end + _MARGIN], region)
+        found = next(((begin + low, stop + low) for begin, stop in spans if begin + low >= first), None)
+        return found if found and found[0] < past else None
 
     def _takers(self, candidate: str, known: dict[str, frozenset[str]]) -> frozenset[str]:
         """The regions that could take the candidate or one of the parts that are tried."""
