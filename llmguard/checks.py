@@ -81,7 +81,7 @@ class Check:
         named = conversation.name if conversation is not None and not conversation.passing else None
         self._spans = [telemetry.begin(stage, setting.ref, conversation=named) for _ in groups]
         self._known: list[list[tuple[Key, Judged | None]]] | None = None
-        if conversation is not None and conversation.entries:
+        if conversation is not None and conversation.entries and not setting.pipeline.together(stage):
             self._known = [[self._recall(conversation, text) for text in group] for group in groups]
             groups = [
                 [text for text, (_, judged) in zip(group, known, strict=True) if judged is None]

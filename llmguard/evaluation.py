@@ -131,6 +131,18 @@ def evaluate(
     )
 
 
+def asked_for(examples: Sequence[Example], categories: Collection[str], aliases: Mapping[str, str]) -> frozenset[str]:
+    """The detectors' names of the categories that count: a detector may need a model for some of them.
+
+    Args:
+        examples: their own categories count when none are given.
+        categories: in the file's names; none means all.
+        aliases: file category by finding category.
+    """
+    counted = set(categories) or {category for example in examples for _, _, category in example.spans}
+    return frozenset(counted | {found for found, name in aliases.items() if name in counted})
+
+
 def _checked(
     detectors: Sequence[Detector],
     examples: Sequence[Example],
@@ -190,7 +202,9 @@ def _ask(detector: Detector, batch: Sequence[Example], role: Role) -> tuple[Sequ
         texts = [Text(example.text, role) for example in batch]
     started = time.perf_counter()
     try:
-        answers = detector.detect(texts)
+        # A detector with scores leaves out the lowest; ranking texts takes them all.
+        score = getattr(detector, "score", None)
+        answers = (score if callable(score) else detector.detect)(texts)
         took = time.perf_counter() - started
         _check(detector.name, texts, answers)
     except DetectorError:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from llmguard.breaker import Breaker
 from llmguard.checks import Setting
-from llmguard.detectors.registry import available, load
-from llmguard.errors import ConfigurationError, MissingExtraError, nearest
+from llmguard.detectors.registry import available, load, takes
+from llmguard.errors import ConfigurationError, DeviceError, MissingExtraError, ModelLoadError, nearest
 from llmguard.pipeline import Pipeline
 from llmguard.policy import Policy
 from llmguard.types import Detector, Stage, Text
@@ -17,8 +17,9 @@ from llmguard.workers import Workers
 _WARM_UP = (
     Text("Mail ada@example.com or call +1 212-555-0187, key=9f8a7c6b, <b>1.5</b> at http://example.com/?q=%41"),
 )
-# A device that was asked for and is not used would be a silent fall-back.
-_DEVICES = frozenset({"auto", "cpu"})
+
+
+_ANYWHERE = frozenset({"auto", "cpu"})
 
 
 class Loader:
@@ -45,13 +46,14 @@ class Loader:
             ConfigurationError: the policy does not fit the detectors that there are; says where.
             MissingExtraError: a detector needs a package that is not installed.
         """
-        if policy.device not in _DEVICES:
-            raise ConfigurationError(
-                f"the policy {policy.name!r} asks for the device {policy.device!r}, and no detector of this version "
-                "runs a model: use device: auto"
-            )
         detectors = {name: self._detector(name, policy) for name in policy.detector_names}
         policy.check_against({name: detector.categories for name, detector in detectors.items()})
+        if policy.device not in _ANYWHERE and all(detector.inline for detector in detectors.values()):
+            # A device that was asked for and is not used would be a silent fall-back.
+            raise DeviceError(
+                f"the policy {policy.name!r} asks for the device {policy.device!r}, and none of its detectors runs a "
+                "model: use device: auto"
+            )
         _overlap(policy, detectors)
         breakers = {name: self._breaker(name, policy) for name in detectors}
         pipeline = Pipeline(policy, detectors, breakers, self._workers)
@@ -68,20 +70,25 @@ class Loader:
             if options:
                 raise ConfigurationError(f"the detector {name!r} was given ready made: it takes no options")
             return own
+        rules = [rule for rule in policy.rules if rule.detector == name]
+        wanted = frozenset(category for rule in rules for category in rule.categories or ())
+        chosen = dict(options)
+        if policy.device != "auto" and "device" not in options and takes(name, "device"):
+            chosen["device"] = policy.device
         held = self._loaded.get(name)
-        if held is None or held[0] != options:
+        if held is None or held[0] != (chosen, wanted):
             if name not in available():
                 known = [*available(), *self._own]
                 raise policy.error(f"unknown detector {name!r}{nearest(name, known)}", detector=name)
             try:
-                detector = load(name, options)
-            except MissingExtraError:
+                detector = load(name, chosen, wanted)
+            except (DeviceError, MissingExtraError, ModelLoadError):
                 raise
             except ConfigurationError as error:
                 raise policy.error(error.message, detector=name, options=bool(options)) from error
             if detector.inline:
                 detector.detect(_WARM_UP)
-            held = self._loaded[name] = (options, detector)
+            held = self._loaded[name] = ((chosen, wanted), detector)
         return held[1]
 
 

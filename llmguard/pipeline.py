@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from llmguard import limits
 from llmguard.answers import validated
 from llmguard.breaker import Breaker
-from llmguard.errors import LlmGuardError
+from llmguard.errors import DeadlineError, LlmGuardError
 from llmguard.policy import Policy, Rule, StagePlan
 from llmguard.turns import Turns
 from llmguard.types import Action, Detector, DetectorRun, Finding, Outcome, Stage, Text
@@ -72,6 +73,7 @@ class Step:
     categories: frozenset[str]
     breaker: Breaker
     deadline_s: float
+    together: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ class Pipeline:
                     detectors[name].categories,
                     breakers[name],
                     plan.deadlines[name] / 1000.0,
+                    getattr(detectors[name], "together", False) is True,
                 )
                 for name in plan.detectors
             ]
@@ -139,6 +142,11 @@ class Pipeline:
         """Names of the detectors that a stage runs, cheap ones first."""
         steps = self._stages[stage]
         return tuple(step.name for step in (*steps.inline, *steps.pooled))
+
+    def together(self, stage: Stage) -> bool:
+        """Whether a detector of a stage must see the texts of a check together, those it has seen before too."""
+        steps = self._stages[stage]
+        return any(step.together for step in (*steps.inline, *steps.pooled))
 
     def start(self, stage: Stage, groups: Sequence[Sequence[Text]]) -> Run:
         """Run the inline detectors over all groups in one batch, and send the others on their way.
@@ -232,6 +240,10 @@ class Run:
         return left
 
     def _inline(self, step: Step, groups: list[int]) -> None:
+        if step.together and len(groups) > 1:
+            for index in groups:
+                self._inline(step, [index])
+            return
         if not step.breaker.allow():
             self._failed(step, groups, Outcome.OPEN)
             return
@@ -251,13 +263,18 @@ class Run:
             step.breaker.success()
 
     def _submit(self, step: Step, groups: list[int], started: float | None = None) -> None:
+        if step.together and len(groups) > 1:
+            for index in groups:
+                self._submit(step, [index])
+            return
         if not step.breaker.allow():
             self._failed(step, groups, Outcome.OPEN)
             return
         texts = self._texts(groups)
         started = started or time.perf_counter()
         try:
-            task = self._workers.submit(lambda: _answer(step.detect, texts))
+            until = time.monotonic() + max(0.0, started + step.deadline_s - time.perf_counter())
+            task = self._workers.submit(lambda: _answer(step.detect, texts, until))
         except LlmGuardError as error:
             self._broken(step, groups, started, error)
         else:
@@ -279,6 +296,9 @@ class Run:
                 error = refused
         if error is None:
             step.breaker.success()
+        elif isinstance(error, DeadlineError):
+            step.breaker.failure()
+            self._failed(step, groups, Outcome.TIMEOUT, answer.began, answer.seconds)
         elif len(groups) > 1:
             step.breaker.release()
             for index in groups:
@@ -357,12 +377,13 @@ def _left(job: _Job) -> float:
     return max(0.0, job.started + job.step.deadline_s - time.perf_counter())
 
 
-def _answer(detect: Callable[[Sequence[Text]], Found], texts: Sequence[Text]) -> _Answer:
+def _answer(detect: Callable[[Sequence[Text]], Found], texts: Sequence[Text], until: float) -> _Answer:
     """The detector's answer; neither the queue nor the wait for others counts as its time.
 
     What it raises is handed over as a value: an event loop logs exceptions that nobody fetched, after a deadline
     say, and the text of a detector's exception may hold the text that it looked at.
     """
+    limits.deadline.set(until)
     found, error = None, None
     began = time.perf_counter()
     try:

@@ -1,8 +1,9 @@
 """A small template language: one template stands for many sentences, and a seed says which.
 
-``‹a|b|c›`` takes one of the alternatives (an empty one is allowed), ``‹$goal›`` takes one entry of the list ``goal``, and ``‹=name›``
-takes one entry of the list ``name`` and repeats that entry wherever it is asked for again in the same text. Brackets nest; what a
-list holds may be a template itself. The brackets are single guillemets since braces, square and angle brackets are part of attacks.
+``‹a|b|c›`` takes one of the alternatives (an empty one is allowed), ``‹$goal›`` takes one entry of the list ``goal``,
+and ``‹=name›`` takes one entry of the list ``name`` and repeats that entry wherever it is asked for again in the same
+text. Brackets nest; what a list holds may be a template itself. The brackets are single guillemets, since braces,
+square and angle brackets are part of attacks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Slots = Mapping[str, Sequence[str]]
 
 
 def load(path: Path) -> dict[str, list[str]]:
-    r"""Read a YAML file of named lists: each a block of text, one entry a line, ``\n`` for a line break inside an entry.
+    r"""Read a YAML file of named lists: a block of text each, an entry a line, ``\n`` for a break inside an entry.
 
     Raises:
         ValueError: a list holds the same entry twice.

@@ -51,7 +51,7 @@ def rows_of(
     """Hashes texts.
 
     Args:
-        texts: as many as there are targets.
+        texts: as many as there are targets; one without a feature has no window.
         bits: of a feature's number.
         width: of a window, in blocks.
         targets: [texts, outputs].
@@ -60,8 +60,9 @@ def rows_of(
     ids, windows, starts = [], [0], [0]
     for text in texts:
         for window in windows_of(hashing.features(text, bits), width):
-            ids.append(window)
-            windows.append(windows[-1] + len(window))
+            if len(window):
+                ids.append(window)
+                windows.append(windows[-1] + len(window))
         starts.append(len(windows) - 1)
     joined = np.concatenate(ids) if ids else np.empty(0, np.uint32)
     return Rows(joined, np.array(windows, np.int64), np.array(starts, np.int64), targets, weights)
@@ -74,7 +75,7 @@ def targets_of(examples: Sequence[Example]) -> NDArray[np.float32]:
 
 
 def weights_of(examples: Sequence[Example], mass: Mapping[str, float], own: float) -> NDArray[np.float32]:
-    """The weight of each example: its own one, lowered where its source has more than its mass.
+    """The weight of each example: its own one times what gives its source its mass.
 
     Args:
         examples: those that are trained on.
@@ -82,5 +83,5 @@ def weights_of(examples: Sequence[Example], mass: Mapping[str, float], own: floa
         own: weight of an example of a source that ``mass`` doesn't name: those that were written by hand.
     """
     counts = Counter(example.source for example in examples)
-    scale = {source: min(1.0, mass[source] / n) if source in mass else own for source, n in counts.items()}
+    scale = {source: mass[source] / n if source in mass else own for source, n in counts.items()}
     return np.array([example.weight * scale[example.source] for example in examples], np.float32)

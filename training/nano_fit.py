@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -42,13 +44,13 @@ def _epoch(ids, windows, texts, targets, weights, order, rate, decay, table, see
             slope /= np.sqrt(np.float32(last - first))
             for place in range(first, last):
                 row = ids[place]
-                push = slope + decay * weights[text] * table[row, k]
+                push = slope + decay[k] * weights[text] * table[row, k]
                 seen[row, k] += push * push
                 table[row, k] -= rate * push / np.sqrt(seen[row, k] + 1e-6)
 
 
 def fit(
-    rows: Rows, bits: int, *, epochs: int, rate: float, decay: float, seed: int
+    rows: Rows, bits: int, *, epochs: int, rate: float, decay: Sequence[float], seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The weights [1 << bits, outputs] and biases [outputs] of the linear layer.
 
@@ -60,40 +62,20 @@ def fit(
         bits: of the features' numbers.
         epochs: passes over all texts, each in an order of its own.
         rate: of learning.
-        decay: pull of a weight to nothing, for each time that its feature is seen.
+        decay: for each output, the pull of a weight to nothing each time that its feature is seen.
         seed: of the orders.
     """
     outputs = rows.targets.shape[1]
     table = np.zeros((1 << bits, outputs), np.float32)
     seen = np.zeros_like(table)
     bias, bias_seen = np.zeros(outputs, np.float32), np.zeros(outputs, np.float32)
+    pull = np.asarray(decay, np.float32)
     dice = np.random.default_rng(seed)
     for epoch in range(epochs):
         order = dice.permutation(len(rows.weights))
         step = np.float32(rate * (1 - epoch / epochs))
         _epoch(
-            rows.ids, rows.windows, rows.texts, rows.targets, rows.weights, order, step, np.float32(decay),
+            rows.ids, rows.windows, rows.texts, rows.targets, rows.weights, order, step, pull,
             table, seen, bias, bias_seen,
         )  # fmt: skip
     return table, bias
-
-
-@njit(cache=True, nogil=True)
-def _logits(ids, windows, texts, table, bias, out):  # type: ignore[no-untyped-def]
-    for text in range(len(texts) - 1):
-        for window in range(texts[text], texts[text + 1]):
-            first, last = windows[window], windows[window + 1]
-            for k in range(table.shape[1]):
-                total = np.float32(0)
-                for place in range(first, last):
-                    total += table[ids[place], k]
-                value = total / np.sqrt(np.float32(last - first)) + bias[k]
-                if value > out[text, k]:
-                    out[text, k] = value
-
-
-def logits(rows: Rows, table: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[texts, outputs]: the highest window of each text; -30 for a text without a feature."""
-    out = np.full((len(rows.texts) - 1, table.shape[1]), -30, np.float32)
-    _logits(rows.ids, rows.windows, rows.texts, table, bias, out)
-    return out

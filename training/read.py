@@ -15,6 +15,8 @@ Row = Mapping[str, Any]
 
 #: Rows that were written for this project.
 OWN = Path(__file__).parent / "data"
+#: Files of ``data/own`` that were taken over under another name.
+_TAKEN = {"groundedness_pairs": "grounding_own", "pii_entities": "pii_own"}
 GENERATORS = ("toxicity", "injection", "harmful", "pii", "grounding")
 #: What other sets call a category of ours. The names that are not here are not looked for.
 RENAMED = {"STREET_ADDRESS": "ADDRESS", "GPE": "LOCATION"} | {name: name for name in CATEGORIES}
@@ -40,7 +42,8 @@ def own_rows(data: Path) -> Iterator[tuple[str, Row]]:
     """Hand-written rows with the file's stem; a file of ``data/own`` counts where this package has none of its name."""
     here = {path.stem: path for path in sorted(OWN.glob("*.jsonl"))}
     given = {path.name.split(".")[0]: path for path in sorted((data / "own").glob("*.jsonl.gz"))}
-    for stem, path in sorted((given | here).items()):
+    rest = {stem: path for stem, path in given.items() if _TAKEN.get(stem, stem) not in here}
+    for stem, path in sorted((rest | here).items()):
         for row in lines(path):
             yield stem, row
 
@@ -78,8 +81,10 @@ def example(stem: str, row: Row) -> Example:
 
 def _focus(row: Row) -> tuple[int, int] | None:
     attack = (row.get("labels") or {}).get("attack")
-    start = row["text"].find(attack) if isinstance(attack, str) and attack else -1
-    return (start, start + len(attack)) if start >= 0 else None
+    if not isinstance(attack, str) or not attack or attack not in row["text"]:
+        return None
+    start: int = row["text"].index(attack)
+    return start, start + len(attack)
 
 
 _FINER = {
@@ -97,7 +102,7 @@ _FINER = {
 
 
 def toxicity(row: Row) -> dict[str, float]:
-    """The labels of a toxicity row: those that it names, those that its function implies, and an injection's absence."""
+    """The labels of a toxicity row: those that it names or its function implies, and that it is no injection."""
     labels: Mapping[str, Any] = row.get("labels") or {}
     toxic = float(row["label"])
     known = {"toxic": toxic, "user": 0.0, "data": 0.0}

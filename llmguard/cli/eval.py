@@ -15,7 +15,7 @@ from rich.text import Text as Styled
 
 from llmguard.cli.policy import named
 from llmguard.detectors.registry import load
-from llmguard.evaluation import Report, evaluate
+from llmguard.evaluation import Report, asked_for, evaluate
 from llmguard.examples import Kind, read
 from llmguard.figures import Figures
 from llmguard.types import Detector, Role
@@ -68,14 +68,16 @@ def evaluation(
     names = list(dict.fromkeys(detector))
     chosen = _options(names, options, policy)
     examples = [example for path in data for example in read(path, limit=limit)]
-    detectors: list[Detector] = [load(name, chosen.get(name, {})) for name in names]
+    counted = tuple(filter(None, (name.strip() for name in categories.split(","))))
+    wanted = asked_for(examples, counted, aliases)
+    detectors: list[Detector] = [load(name, chosen.get(name, {}), wanted) for name in names]
     bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*bar, console=Console(stderr=True)) as progress:
         task = progress.add_task("texts", total=None)
         report = evaluate(
             detectors,
             examples,
-            categories=tuple(filter(None, (name.strip() for name in categories.split(",")))),
+            categories=counted,
             aliases=aliases,
             threshold=threshold,
             role=role,

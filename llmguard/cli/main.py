@@ -10,8 +10,9 @@ import typer
 import typer.core
 
 import llmguard
-from llmguard.cli import detectors, policy
+from llmguard.cli import detectors, models, policy
 from llmguard.cli.check import check
+from llmguard.cli.doctor import doctor
 from llmguard.cli.eval import evaluation
 from llmguard.errors import DetectorError, LlmGuardError
 
@@ -33,7 +34,9 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pret
 app.command()(check)
 app.command("eval")(evaluation)
 app.command("detectors")(detectors.table)
+app.command()(doctor)
 app.add_typer(policy.app, name="policy")
+app.add_typer(models.app, name="models")
 
 
 def _version(wanted: bool) -> None:

@@ -113,13 +113,13 @@ class InjectionRulesDetector:
                 hits = self._gate.match(base, text.role)
                 self._collect(view, text.role, found, hits)
                 for reading in decoded(base, hits.kinds) if hits.kinds else ():
-                    self._collect(_Chained(reading, view), text.role, found)
+                    self._collect(Chained(reading, view), text.role, found)
         if kinds and (base == content or "tags" in kinds):
             for reading in decoded(content, kinds):
                 self._collect(reading, text.role, found)
         return _combined(found) if found else []
 
-    def _collect(self, view: View | _Chained, role: Role, found: dict[_Key, Finding], hits: Hits | None = None) -> None:
+    def _collect(self, view: View | Chained, role: Role, found: dict[_Key, Finding], hits: Hits | None = None) -> None:
         """Adds the findings of one reading; a span that a plainer reading gave for the rule is kept."""
         content = view.content
         if view.changed is not None:
@@ -130,7 +130,7 @@ class InjectionRulesDetector:
             self._read(view, content, 0, role, found, hits or self._gate.match(content, role))
 
     def _read(
-        self, view: View | _Chained, part: str, at: int, role: Role, found: dict[_Key, Finding], hits: Hits
+        self, view: View | Chained, part: str, at: int, role: Role, found: dict[_Key, Finding], hits: Hits
     ) -> None:
         """Adds the findings of a part of a reading that begins at ``at``."""
         if not hits.rules:
@@ -144,7 +144,7 @@ class InjectionRulesDetector:
                 found[*span, rule.id] = _finding(rule, view.name, span, bool(mentioned))
 
 
-class _Chained:
+class Chained:
     """A reading of a reading."""
 
     def __init__(self, inner: View, outer: View) -> None:
@@ -154,6 +154,7 @@ class _Chained:
         self._views = (inner, outer)
 
     def original(self, start: int, end: int) -> tuple[int, int]:
+        """The span of the text itself that a span of the reading comes from."""
         for view in self._views:
             start, end = view.original(start, end)
         return start, end

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.metadata import version as installed
 from typing import Any
 
 from llmguard.detectors import pii_options as options
+from llmguard.detectors.entities import EntityReader
+from llmguard.detectors.model_options import ModelOptions
 from llmguard.detectors.pii_engine import analyzer, model_engine
 from llmguard.detectors.pii_nlp import Surroundings
 from llmguard.detectors.pii_proxy import prepare, proxy
@@ -22,12 +24,19 @@ _LIFT = 0.35
 _LIFTED = 0.4
 """What a context word adds to a score, and the least it then is: Presidio's defaults."""
 
+NAMES = frozenset({"LOCATION", "ORGANIZATION", "PERSON", "STREET_ADDRESS"})
+"""What only a model finds."""
+
+DEFAULT_MODEL = "guard-mini"
+_SURE = 0.5
+
 
 class PiiDetector:
     """Finds personal data by Presidio's recognizers; needs no language model.
 
     The findings are those of Presidio's ``AnalyzerEngine`` with the same recognizers and NLP engine, with
-    known false hits settled by ``pii_rules``. Names, places and organisations come with ``nlp``.
+    known false hits settled by ``pii_rules``. Names, places, organisations and addresses come with ``names``, by a
+    model of ours, or with ``nlp``, by one that Presidio knows. With a model the detector is not inline any more.
 
     Args:
         languages: what texts are in; recognizers and context words are chosen by it.
@@ -43,6 +52,12 @@ class PiiDetector:
         nlp: ``none``, or a mapping with ``engine`` (``spacy``, ``transformers``) and ``model``, which must be
             installed; Presidio's own engine then does all of the work.
         settle: whether known false hits are removed.
+        names: ``none``, or the model for names: ``guard-mini``, a directory or ``hf://…``. A policy whose rules name
+            one of ``NAMES`` gets ``guard-mini`` without saying so here.
+        device: of that model: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``tensorrt``.
+        runtime: likewise: ``auto``, ``onnxruntime``, ``openvino``.
+        precision: likewise: ``auto``, ``fp32``, ``fp16``, ``bf16``, ``int8``.
+        threads: likewise, for one run; None for all cores.
 
     Raises:
         ConfigurationError: an option is wrong, or a model is not installed.
@@ -51,7 +66,6 @@ class PiiDetector:
 
     name = "pii"
     scope = Scope.SPAN
-    inline = True
 
     def __init__(
         self,
@@ -67,6 +81,11 @@ class PiiDetector:
         recognizers: str | Sequence[Mapping[str, Any]] = (),
         nlp: str | Mapping[str, Any] = "none",
         settle: bool = True,
+        names: str = "none",
+        device: str = "auto",
+        runtime: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
     ) -> None:
         self._options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self._languages = options.languages(languages)
@@ -86,12 +105,18 @@ class PiiDetector:
         known = {entity for recognizer in made for entity in recognizer.supported_entities}
         if loaded:
             known.update(loaded.get_supported_entities())
+        self._names = _reader(names, ModelOptions(names, device, runtime, precision, threads))
+        self.inline = self._names is None
+        if self._names:
+            known.update(self._names.categories)
         chosen = options.entities(entities, known)
         for entity in self._thresholds:
             options.check_entity("thresholds", entity, known)
         self.categories: frozenset[str] = chosen or frozenset(known)
         self.recognizers = [found for found in made if not self.categories.isdisjoint(found.supported_entities)]
         self.version = f"1+presidio.{installed('presidio-analyzer')}"
+        if self._names:
+            self.version += f"+{self._names.version}"
         self._analyzer: Any = self._with_model(loaded) if loaded else None
         if self._analyzer is None:
             self._compile()
@@ -118,7 +143,35 @@ class PiiDetector:
         Args:
             texts: what to look at.
         """
-        return [self._findings(text.content) for text in texts]
+        found = [self._findings(text.content) for text in texts]
+        if self._names is None:
+            return found
+        named = self._names.findings([text.content for text in texts])
+        return [self._joined(text.content, own, names) for text, own, names in zip(texts, found, named, strict=True)]
+
+    def _joined(self, text: str, found: list[Finding], names: list[Finding]) -> list[Finding]:
+        """Both, by place, without names that lie in a find of a pattern, are not asked for, or are allowed."""
+        taken = [finding.span for finding in found if finding.span and finding.score >= _SURE]
+        kept = [
+            name
+            for name in names
+            if name.span
+            and name.category in self.categories
+            and name.score >= self._thresholds.get(name.category, self._threshold)
+            and not any(start <= name.span[0] and name.span[1] <= end for start, end in taken)
+        ]
+        hits = self._not_allowed(text, [Hit(name.category, *name.span, name.score) for name in kept if name.span])
+        if len(hits) < len(kept):
+            spans = {(hit.category, hit.start, hit.end) for hit in hits}
+            kept = [name for name in kept if (name.category, *(name.span or ())) in spans]
+        return sorted([*found, *kept], key=lambda finding: (finding.span or (0, 0), finding.category))
+
+    @staticmethod
+    def for_categories(options: Mapping[str, Any], wanted: Collection[str]) -> Mapping[str, Any]:
+        """The options for those who want certain categories: names need a model, and are found when asked for."""
+        if "names" in options or options.get("nlp", "none") != "none" or NAMES.isdisjoint(wanted):
+            return options
+        return {**options, "names": DEFAULT_MODEL}
 
     def _findings(self, text: str) -> list[Finding]:
         if self._analyzer is not None:
@@ -200,6 +253,12 @@ class PiiDetector:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial(type(self), **self._options), ()
+
+
+def _reader(names: object, model: ModelOptions) -> EntityReader | None:
+    if not isinstance(names, str) or not names:
+        raise ConfigurationError(f"option 'names' of detector 'pii' must be 'none' or a model, not {names!r}")
+    return None if names == "none" else EntityReader(model)
 
 
 def _compiled(allowed: Sequence[str]) -> Any:

@@ -47,7 +47,7 @@ def offline_email() -> type[Any]:
 
 
 def ending(recognizer: Any) -> str:
-    """What must stand in an address that a recognizer's check lets pass, in RE2's syntax over proxies; "" for any other.
+    """What must stand in an address for a recognizer's check to pass, in RE2's syntax over proxies; else "".
 
     The check wants a public suffix. The last label of one stands at the end of the address, or, since
     tldextract takes what comes before a slash, a question mark or a hash for the host, before one of these.

@@ -192,7 +192,8 @@ class RegionNumbers:
         # Together with patterns that begin with any digits, the others would need more states than there is room for.
         open_ones = [pattern.replace(_ANY_TWICE, _ANY) for pattern in patterns if _ANY_TWICE in pattern]
         others = [pattern for pattern in patterns if _ANY_TWICE not in pattern]
-        finders = [re2.compile(f"(?m:^(?:{'|'.join(some)})$)".encode(), options) for some in (open_ones, others) if some]
+        lines = [f"(?m:^(?:{'|'.join(some)})$)".encode() for some in (open_ones, others) if some]
+        finders = [re2.compile(line, options) for line in lines]
         return lambda text: [match.start() for finder in finders for match in finder.finditer(text)]
 
     def whole(self, digits: bytes) -> list[str]:

@@ -85,9 +85,7 @@ class PhoneScan:
         self._ask = ask
         self._whole = whole
         self._numbers = RegionNumbers(self._regions, filtered=filtered)
-        heads = "|".join(
-            _GAP.join(head) + f"{_GAP}[0-9]" if head else "[0-9]" for head in self._numbers.short_heads()
-        )
+        heads = "|".join(_GAP.join(head) + f"{_GAP}[0-9]" if head else "[0-9]" for head in self._numbers.short_heads())
         least = f"{_ANY_DIGITS}|{heads}" if heads else _ANY_DIGITS
         self.prefilter: tuple[str, ...] = (f"(?i){least}",)
         self._shortest = 4 if filtered else 1

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmguard.detectors.patterns import PatternSet
-from llmguard.detectors.pii_patterns import Match, PatternScan
 from llmguard.detectors.pii_email import ending
+from llmguard.detectors.pii_patterns import Match, PatternScan
 from llmguard.detectors.pii_phone import PhoneScan, phone_scan
 from llmguard.detectors.pii_results import Hit
 

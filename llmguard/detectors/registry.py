@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any
@@ -37,7 +37,7 @@ def available() -> Mapping[str, EntryPoint]:
     return MappingProxyType({name: entries.pop() for name, entries in sorted(found.items())})
 
 
-def load(name: str, options: Mapping[str, object] | None = None) -> Detector:
+def load(name: str, options: Mapping[str, object] | None = None, wanted: Collection[str] = ()) -> Detector:
     """The detector of this name, made with these options.
 
     The entry point names a class or a function that takes the options as keyword arguments, or a
@@ -46,6 +46,8 @@ def load(name: str, options: Mapping[str, object] | None = None) -> Detector:
     Args:
         name: of an entry point in the group ``llmguard.detectors``.
         options: keyword arguments, as a policy file gives them.
+        wanted: categories that are asked for by name. A class with a static method ``for_categories(options, wanted)``
+            may add options for them, such as a model that it does without otherwise.
 
     Raises:
         ConfigurationError: the name or an option is unknown, the entry point can't be imported, the
@@ -64,6 +66,9 @@ def load(name: str, options: Mapping[str, object] | None = None) -> Detector:
             f"the detector {name!r} of {_origin(entry)} can't be imported from {entry.value!r}: "
             f"{type(error).__name__}: {error}"
         ) from error
+    adapt = getattr(target, "for_categories", None)
+    if adapt is not None and wanted:
+        options = dict(adapt(options, wanted))
     made: Detector = _make(name, entry, target, options)
     validate(made)
     if made.name != name:
@@ -72,6 +77,16 @@ def load(name: str, options: Mapping[str, object] | None = None) -> Detector:
             "the names must be equal"
         )
     return made
+
+
+def takes(name: str, option: str) -> bool:
+    """Whether the detector of this name has an option; False for a name or an entry point that is none."""
+    entry = available().get(name)
+    try:
+        target = entry.load() if entry else None
+        return callable(target) and option in inspect.signature(target).parameters
+    except Exception:  # noqa: BLE001 - `load` says what is wrong with it
+        return False
 
 
 def validate(detector: Any) -> None:

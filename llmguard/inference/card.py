@@ -163,6 +163,22 @@ class TokenizerCard(_Part):
         return self
 
 
+class Hashing(_Part):
+    """What the integers of a ``nano`` model's table mean.
+
+    Attributes:
+        scheme: which features a text has; `kernels.hashing` knows one.
+        window: blocks of about 512 characters that are scored as one.
+        scales: for each label of all heads, in order; a logit is ``scale * sum / sqrt(features) + bias``.
+        biases: likewise.
+    """
+
+    scheme: int = Field(ge=1)
+    window: int = Field(ge=1, le=1 << 10)
+    scales: tuple[Positive, ...]
+    biases: tuple[Finite, ...]
+
+
 class Data(_Part):
     """A set of texts that the model learned from, and under which licence."""
 
@@ -185,6 +201,7 @@ class Card(_Part):
         languages: BCP 47 tags.
         graphs: a file for each precision.
         tokenizer: None for ``nano``.
+        hashing: None for an ``encoder``.
         heads: the outputs.
         files: the sha256 of every file but the card.
         figures: how good it was found to be, and how its export agreed with the original; free.
@@ -203,6 +220,7 @@ class Card(_Part):
     languages: tuple[str, ...] = ()
     graphs: Mapping[Precision, File] = {}
     tokenizer: TokenizerCard | None = None
+    hashing: Hashing | None = None
     heads: tuple[Head, ...] = Field(min_length=1)
     files: Mapping[File, str]
     figures: Mapping[str, Any] = {}
@@ -227,11 +245,23 @@ class Card(_Part):
             raise ValueError("two heads have the same name")
         if self.kind == "encoder" and (not self.graphs or self.tokenizer is None):
             raise ValueError("an encoder needs the keys 'graphs' and 'tokenizer'")
+        if self.kind == "nano":
+            self._linear()
         needed = [*self.graphs.values(), *([TOKENIZER] if self.tokenizer is not None else [])]
         for file in needed:
             if file not in self.files:
                 raise ValueError(f"files: {file!r} has no checksum")
         return self
+
+    def _linear(self) -> None:
+        if self.hashing is None:
+            raise ValueError("a nano model needs the key 'hashing'")
+        for head in self.heads:
+            if (head.kind, head.activation, head.aggregate) != ("labels", "sigmoid", "max"):
+                raise ValueError(f"the head {head.name!r} of a nano model must be of labels, with sigmoid and max")
+        labels = sum(len(head.labels) for head in self.heads)
+        if {len(self.hashing.scales), len(self.hashing.biases)} != {labels}:
+            raise ValueError(f"hashing: {labels} labels need as many scales and biases")
 
     def head(self, name: str) -> Head:
         """The head of that name.

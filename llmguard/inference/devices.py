@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import io
 import re
 import sys
 from dataclasses import dataclass
@@ -165,14 +167,18 @@ def missing_library(device: Device) -> str:
         # Any other complaint is about symbols that the provider's host has, not about a missing library.
         found = _MISSING.match(str(error))
         if found and found[1] != name:
-            return f"{found[1]} can't be loaded, which {name} needs: pip install 'llmguard[gpu]'"
+            tensorrt = "install TensorRT and put its libraries on the loader's path"
+            cure = tensorrt if found[1].startswith("libnvinfer") else "pip install 'llmguard[gpu]'"
+            return f"{found[1]} can't be loaded, which {name} needs: {cure}"
     return ""
 
 
 @functools.cache
 def prepare() -> None:
     """Load the CUDA and cuDNN libraries that pip installed, which the system's loader would not find."""
-    import onnxruntime
+    from llmguard.inference.runtimes import onnxruntime
 
-    if hasattr(onnxruntime, "preload_dlls") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        onnxruntime.preload_dlls()
+    runtime = onnxruntime()
+    if hasattr(runtime, "preload_dlls") and PROVIDERS["cuda"] in runtime.get_available_providers():
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it can't find; we say that ourselves
+            runtime.preload_dlls()

@@ -38,7 +38,7 @@ class Processor:
         name: as the maker calls it.
         architecture: ``x86_64``, ``aarch64``, ``arm64`` …
         features: the names of `KNOWN` that every core has; empty where the system doesn't tell.
-        cores: how many threads can run at once for this process: affinity and the quota of its control group counted in.
+        cores: how many threads can run at once for this process, by affinity and by the quota of its control group.
     """
 
     name: str
@@ -136,7 +136,7 @@ def _sysctl() -> str:
 
 
 def _quota(root: Path) -> float | None:
-    """CPUs that the control groups of this process pay for, the tightest of the path up to the root; None without one."""
+    """CPUs that this process is given time for, by the tightest control group up to the root; None without a quota."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:

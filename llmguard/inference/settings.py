@@ -11,13 +11,13 @@ class Settings:
     """What can be set about a session beside its device, runtime, precision and threads.
 
     Attributes:
-        spinning: whether idle threads of ONNX Runtime wait in a busy loop. It shaves little off a run and burns a core between
-            runs, so it is for a process that has its cores to itself.
+        spinning: whether idle threads of ONNX Runtime wait in a busy loop. It shaves little off a run and burns a core
+            between runs, so it is for a process that has its cores to itself.
         arena: whether ONNX Runtime keeps the memory of past runs for the next ones.
-        shrink: whether what a run left unused in the arena goes back to the system when the run ends.
+        shrink: whether memory that a large run took goes back to the system after it.
         throughput: OpenVINO serves many runs at once with a core each instead of one run with all cores.
         warm_up: run once at the start, so that the first text does not pay for it.
-        cuda_graphs: (batch, length) shapes that are captured once and then replayed, on ``cuda`` alone; other shapes run as ever.
+        cuda_graphs: (batch, length) shapes that are captured once and then replayed, on ``cuda``; others run as ever.
         cache: directory for what a device compiles (TensorRT's engines, OpenVINO's blobs); None keeps nothing.
     """
 

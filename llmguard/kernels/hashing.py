@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
 from typing import NamedTuple
@@ -55,16 +56,40 @@ def score(text: str, weights: NDArray[np.int8]) -> Sums:
         ConfigurationError: the weights have another shape, type or order.
         MissingExtraError: numba is not installed.
     """
-    bits = _bits(weights)
+    bits = table_bits(weights)
     jit = _compiled()
     codes = _codes(text)
-    blocks = len(codes) // jit.BLOCK + 1
-    sums = np.empty((blocks, weights.shape[1]), np.int32)
-    counts = np.empty(blocks, np.int32)
-    points, ids = _scratch(jit)
-    run = jit.score if len(codes) < LONG else jit.score_long
-    used = run(codes, _fold(), bits, weights, points, ids, sums, counts)
+    points, ids, sums, counts = _room(jit, len(codes), weights.shape[1])
+    used = jit.score(codes, _fold(), bits, weights, points, ids, sums, counts)
     return Sums(sums[:used], counts[:used])
+
+
+def highest(texts: Sequence[str], weights: NDArray[np.int8], window: int) -> NDArray[np.float32]:
+    """For each text the highest window: its sum by the root of its number of features.
+
+    Args:
+        texts: any.
+        weights: int8 [a power of two, a multiple of four], C-contiguous.
+        window: blocks that count as one, at least 1; windows overlap by all of them but one.
+
+    Returns:
+        float32 [texts, outputs]; minus infinity for a text without a feature.
+
+    Raises:
+        ConfigurationError: the weights have another shape, type or order, or the window is smaller than 1.
+        MissingExtraError: numba is not installed.
+    """
+    bits = table_bits(weights)
+    if window < 1:
+        raise ConfigurationError(f"a window has at least one block, not {window}")
+    jit = _compiled()
+    fold = _fold()
+    found = np.empty((len(texts), weights.shape[1]), np.float32)
+    for place, text in enumerate(texts):
+        codes = _codes(text)
+        run = jit.highest if len(codes) < LONG else jit.highest_long
+        run(codes, fold, bits, weights, *_room(jit, len(codes), weights.shape[1]), window, found[place])
+    return found
 
 
 def features(text: str, bits: int) -> list[NDArray[np.uint32]]:
@@ -83,7 +108,7 @@ def features(text: str, bits: int) -> list[NDArray[np.uint32]]:
     jit = _compiled()
     codes = _codes(text)
     fold = _fold()
-    points, ids = _scratch(jit)
+    points, ids, *_ = _room(jit, 0, 0)
     blocks = []
     position = 0
     while position < len(codes):
@@ -93,8 +118,12 @@ def features(text: str, bits: int) -> list[NDArray[np.uint32]]:
     return blocks
 
 
-def _bits(weights: NDArray[np.int8]) -> int:
-    """The number of bits of the table's indices, if it is a table that the kernels can read."""
+def table_bits(weights: NDArray[np.int8]) -> int:
+    """The number of bits of a table's row numbers.
+
+    Raises:
+        ConfigurationError: it is no table that the kernels can read; says what one is.
+    """
     fits = isinstance(weights, np.ndarray) and weights.ndim == 2 and weights.dtype == np.int8
     if not fits or not weights.flags.c_contiguous or not weights.flags.aligned:
         raise ConfigurationError("weights must be a C-contiguous int8 array of two dimensions")
@@ -112,9 +141,24 @@ def _codes(text: str) -> NDArray[np.uint32]:
     return np.frombuffer(text.encode(_NATIVE, "surrogatepass"), np.uint32)
 
 
-def _scratch(jit: ModuleType) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    points = np.empty(jit.LONGEST + 2, np.uint32)
-    return points, np.empty(jit.FEATURES * len(points), np.uint32)
+class _Room(NamedTuple):
+    """What a kernel writes into, made for each call, so that threads share nothing."""
+
+    points: NDArray[np.uint32]
+    ids: NDArray[np.uint32]
+    sums: NDArray[np.int32]
+    counts: NDArray[np.int32]
+
+
+def _room(jit: ModuleType, length: int, outputs: int) -> _Room:
+    size = jit.LONGEST + 2
+    blocks = length // jit.BLOCK + 1
+    return _Room(
+        np.empty(size, np.uint32),
+        np.empty(jit.FEATURES * size, np.uint32),
+        np.empty((blocks, outputs), np.int32),
+        np.empty(blocks, np.int32),
+    )
 
 
 @cache

@@ -59,6 +59,7 @@ _points = types.Array(types.uint32, 1, "C")
 _sums = types.Array(types.int32, 2, "C")
 _counts = types.Array(types.int32, 1, "C")
 _weights = types.Array(types.int8, 2, "C")
+_means = types.Array(types.float32, 1, "C")
 
 
 @_kernel(types.uint32(types.uint32, _codes))
@@ -223,7 +224,48 @@ def score(codes: Any, fold: Any, bits: Any, weights: Any, points: Any, ids: Any,
     return block
 
 
-@_kernel(types.int64(_codes, _codes, types.int64, _weights, _points, _points, _sums, _counts), nogil=True)
-def score_long(codes: Any, fold: Any, bits: Any, weights: Any, points: Any, ids: Any, sums: Any, counts: Any) -> Any:
-    """`score` without the interpreter's lock: for texts that take longer than handing it over does."""
-    return score(codes, fold, bits, weights, points, ids, sums, counts)
+@_kernel(types.void(_sums, _counts, types.int64, types.int64, _means))
+def slide(sums: Any, counts: Any, blocks: Any, window: Any, highest: Any) -> None:
+    """The highest of each output over all windows of so many blocks; a window without a feature does not count.
+
+    Args:
+        sums: [at least blocks, outputs].
+        counts: [at least blocks].
+        blocks: how many.
+        window: blocks of one; a text of fewer is one window.
+        highest: [outputs], written: the sum by the root of the count, or minus infinity where there is no feature.
+    """
+    totals = np.zeros(len(highest), np.int64)
+    features = 0
+    highest[:] = -np.inf
+    for block in range(blocks):
+        features += counts[block]
+        for output in range(len(highest)):
+            totals[output] += sums[block, output]
+        if block >= window:
+            features -= counts[block - window]
+            for output in range(len(highest)):
+                totals[output] -= sums[block - window, output]
+        if features and (block >= window - 1 or block == blocks - 1):
+            root = np.sqrt(np.float64(features))
+            for output in range(len(highest)):
+                highest[output] = max(highest[output], np.float32(totals[output] / root))
+
+
+_whole = types.void(_codes, _codes, types.int64, _weights, _points, _points, _sums, _counts, types.int64, _means)
+
+
+@_kernel(_whole)
+def highest(
+    codes: Any, fold: Any, bits: Any, weights: Any, points: Any, ids: Any, sums: Any, counts: Any, window: Any, out: Any
+) -> None:
+    """`score` and `slide` in one call."""
+    slide(sums, counts, score(codes, fold, bits, weights, points, ids, sums, counts), window, out)
+
+
+@_kernel(_whole, nogil=True)
+def highest_long(
+    codes: Any, fold: Any, bits: Any, weights: Any, points: Any, ids: Any, sums: Any, counts: Any, window: Any, out: Any
+) -> None:
+    """`highest` without the interpreter's lock: for texts that take longer than handing it over does."""
+    highest(codes, fold, bits, weights, points, ids, sums, counts, window, out)

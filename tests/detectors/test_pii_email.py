@@ -13,7 +13,15 @@ LABELS = st.sampled_from(
 )
 HEADS = st.sampled_from(["a@", "a/b@", "x.com/b@", "a?b@", "b@c@", "x.com#@", "", "a.com-b@", "y.zz@"])
 TAILS = st.sampled_from([" ", "-", "-x", ".", "/", "@", "!", "", "_", "ü", "\n"])
-ADDRESSES = st.lists(st.builds(lambda head, labels, tail: head + ".".join(labels) + tail, HEADS, st.lists(LABELS, min_size=1, max_size=4), TAILS), max_size=4)
+ADDRESSES = st.lists(
+    st.builds(
+        lambda head, labels, tail: head + ".".join(labels) + tail,
+        HEADS,
+        st.lists(LABELS, min_size=1, max_size=4),
+        TAILS,
+    ),
+    max_size=4,
+)
 
 
 @pytest.fixture(scope="module")

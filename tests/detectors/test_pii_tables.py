@@ -25,12 +25,20 @@ def rows(draw: st.DrawFn) -> str:
     """A long row of digits with a phone number or none in it, as a table has it."""
     rng = random.Random(draw(st.integers(0, 1 << 30)))
     width = draw(st.sampled_from([(1, 1), (1, 3), (4, 4), (3, 7), (1, 22)]))
-    gaps = draw(st.sampled_from([[" "], [". "], [" .", " "], ["-"], ["  ", "     "], [" - ", " "], ["/"], ["["], [") "]]))
+    gaps = draw(
+        st.sampled_from([[" "], [". "], [" .", " "], ["-"], ["  ", "     "], [" - ", " "], ["/"], ["["], [") "]])
+    )
     blocks = ["".join(rng.choices("0123456789", k=rng.randint(*width))) for _ in range(draw(st.integers(20, 90)))]
-    for number in draw(st.lists(st.sampled_from(["212 555 0187", "0170 1234567", "020 7946 0958", "911", "0111"]), max_size=2)):
+    for number in draw(
+        st.lists(st.sampled_from(["212 555 0187", "0170 1234567", "020 7946 0958", "911", "0111"]), max_size=2)
+    ):
         blocks.insert(rng.randrange(len(blocks)), number)
     row = "".join(block + rng.choice(gaps) for block in blocks)
-    return draw(st.sampled_from(["", "x ", "(", "no. "])) + row + draw(st.sampled_from(["", "#", "1#", "x12", ".", "\n", " é"]))
+    return (
+        draw(st.sampled_from(["", "x ", "(", "no. "]))
+        + row
+        + draw(st.sampled_from(["", "#", "1#", "x12", ".", "\n", " é"]))
+    )
 
 
 @settings(max_examples=150)

@@ -1,0 +1,123 @@
+"""guard-mini in PyTorch: one encoder, six heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from training.labels import BIO, GROUNDING, HARMFUL, INJECTION, TOXICITY
+
+TYPES = 8
+_HIDDEN = 192
+
+
+class Outputs(NamedTuple):
+    """Logits, in the order of the graph's outputs; ``embedding`` has unit length."""
+
+    toxicity: Tensor
+    injection: Tensor
+    harmful: Tensor
+    grounding: Tensor
+    entities: Tensor
+    embedding: Tensor
+
+
+class GuardMini(nn.Module):
+    """A BERT encoder whose labels read the mean, the maximum and the first of its token vectors.
+
+    The mean says what a text is about, the maximum finds a word or a short order in a long text.
+
+    Args:
+        encoder: a ``transformers.BertModel`` without pooler.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.encoder = encoder
+        size = encoder.config.hidden_size
+        self.toxicity = _head(3 * size, len(TOXICITY))
+        self.injection = _head(3 * size, len(INJECTION))
+        self.harmful = _head(3 * size, len(HARMFUL))
+        self.grounding = _head(3 * size, len(GROUNDING))
+        self.entities = nn.Linear(size, len(BIO))
+        self.embedding = nn.Linear(size, size)
+        with torch.no_grad():
+            self.embedding.weight.copy_(torch.eye(size))
+            self.embedding.bias.zero_()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Outputs:
+        """All heads.
+
+        Args:
+            input_ids: [batch, length].
+            attention_mask: likewise, 1 for tokens and 0 for padding.
+            token_type_ids: likewise, segment + 2 * case.
+        """
+        states = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+        ).last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(states.dtype)
+        mean = mean_pool(states, mask)
+        largest = (states - (1 - mask) * 1e4).max(1).values
+        pooled = torch.cat([mean, largest, states[:, 0]], -1)
+        embedding = self.embedding(mean)
+        return Outputs(
+            self.toxicity(pooled),
+            self.injection(pooled),
+            self.harmful(pooled),
+            self.grounding(pooled),
+            self.entities(states),
+            embedding / embedding.norm(dim=-1, keepdim=True).clamp(min=1e-6),
+        )
+
+
+def mean_pool(states: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the token vectors [batch, length, n] under a mask [batch, length, 1]."""
+    return (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def _head(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Dropout(0.1), nn.Linear(inputs, _HIDDEN), nn.GELU(), nn.Dropout(0.1), nn.Linear(_HIDDEN, outputs)
+    )
+
+
+def load_base(path: Path, attention: str = "sdpa") -> Any:
+    """The base encoder.
+
+    Args:
+        path: a directory with config.json and model.safetensors.
+        attention: "sdpa" trains faster, "eager" is what the exporter's fusion knows.
+    """
+    from transformers import BertModel, logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return BertModel.from_pretrained(path, attn_implementation=attention, add_pooling_layer=False)
+
+
+def widen(encoder: Any, vocabulary: Mapping[str, int], words: Mapping[int, Sequence[str]]) -> None:
+    """Add token types and emoji to an encoder.
+
+    Types for case start as the row of their segment; the base has two rows, of which it uses the first.
+    A new token starts as the mean of its name's words, as far as the vocabulary has them.
+    """
+    embeddings = encoder.embeddings
+    with torch.no_grad():
+        old = embeddings.token_type_embeddings.weight
+        kinds = nn.Embedding(TYPES, old.shape[1])
+        kinds.weight.copy_(old[torch.arange(TYPES) % 2])
+        embeddings.token_type_embeddings = kinds
+        rows = embeddings.word_embeddings.weight
+        tokens = nn.Embedding(len(vocabulary), rows.shape[1], padding_idx=0)
+        tokens.weight[: len(rows)] = rows
+        for place, name in words.items():
+            known = [vocabulary[word] for word in name if word in vocabulary and vocabulary[word] < len(rows)]
+            tokens.weight[place] = rows[known or [vocabulary["[UNK]"]]].mean(0)
+        embeddings.word_embeddings = tokens
+    encoder.config.type_vocab_size = TYPES
+    encoder.config.vocab_size = len(vocabulary)
