@@ -12,7 +12,9 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 from opentelemetry.trace import Span, set_span_in_context
 
 from llmguard import semconv
+from llmguard.batches import Batches
 from llmguard.events import highest_scores
+from llmguard.inference.watchers import watch
 from llmguard.later import Later
 from llmguard.tally import Bounded, Tally
 
@@ -66,6 +68,8 @@ class Instruments:
         self._models = Bounded(_MAX_NAMES)
         self._prompt_versions = Bounded(_MAX_NAMES)
         self._categories = Bounded(_MAX_CATEGORIES)
+        self._batches = Batches(meter)
+        watch(self._batches)
         self._guard_labels: dict[tuple[str, str, str], dict[str, str]] = {}
         self._run_labels: dict[tuple[str, str, str], dict[str, str]] = {}
 

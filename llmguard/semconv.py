@@ -39,6 +39,7 @@ PROMPT_VERSION = "llmguard.prompt.version"
 PROMPT_VARIANT = "llmguard.prompt.variant"
 RELOAD_OUTCOME = "llmguard.policy.reload.outcome"
 COMPONENT = "llmguard.component"
+ENCODER = "llmguard.encoder.name"
 
 ERROR_TYPE = "error.type"
 CONVERSATION = "gen_ai.conversation.id"
@@ -184,6 +185,7 @@ class MetricRow(NamedTuple):
 
 _SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _TWENTIETHS = tuple(round(step * 0.05, 2) for step in range(1, 21))
+_POWERS = (1, 2, 4, 8, 16, 32, 64, 128)
 _PROMPT = (PROMPT_NAME, PROMPT_VERSION, PROMPT_VARIANT)
 
 GUARD_DURATION = MetricRow(
@@ -229,7 +231,29 @@ RELOADS = MetricRow(
 ERRORS = MetricRow(
     "llmguard.telemetry.errors", "counter", "{error}", "Errors of llmguard's own telemetry.", (COMPONENT,)
 )
-METRICS = (GUARD_DURATION, DETECTOR_DURATION, DETECTOR_SCORE, DECISIONS, FINDINGS, RELOADS, ERRORS)
+BATCH_SIZE = MetricRow(
+    "llmguard.batch.size",
+    "histogram",
+    "{window}",
+    "Windows of text in one forward pass of a model.",
+    (ENCODER,),
+    _POWERS,
+)
+BATCH_QUEUE_DURATION = MetricRow(
+    "llmguard.batch.queue.duration",
+    "histogram",
+    "s",
+    "How long a window of text waited for its forward pass.",
+    (ENCODER,),
+    _SECONDS,
+)
+QUEUE_SIZE = MetricRow(
+    "llmguard.queue.size", "updowncounter", "{window}", "Windows of text that wait for a model.", (ENCODER,)
+)
+METRICS = (
+    *(GUARD_DURATION, DETECTOR_DURATION, DETECTOR_SCORE, DECISIONS, FINDINGS, RELOADS, ERRORS),
+    *(BATCH_SIZE, BATCH_QUEUE_DURATION, QUEUE_SIZE),
+)
 
 SPANS = (
     SpanRow(

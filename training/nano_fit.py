@@ -12,27 +12,30 @@ from training.nano_features import Rows
 
 
 @njit(cache=True, nogil=True)
+def _highest(ids, windows, first, last, table, best, where):  # type: ignore[no-untyped-def]
+    """For each output the highest of the windows from ``first`` to ``last``, and which it is."""
+    logit = np.empty(table.shape[1], np.float32)
+    best[:] = -np.inf
+    for window in range(first, last):
+        logit[:] = 0
+        for place in range(windows[window], windows[window + 1]):
+            for output in range(len(logit)):
+                logit[output] += table[ids[place], output]
+        root = np.sqrt(np.float32(windows[window + 1] - windows[window]))
+        for output in range(len(logit)):
+            if logit[output] / root > best[output]:
+                best[output] = logit[output] / root
+                where[output] = window
+
+
+@njit(cache=True, nogil=True)
 def _epoch(ids, windows, texts, targets, weights, order, rate, decay, table, seen, bias, bias_seen):  # type: ignore[no-untyped-def]
     outputs = table.shape[1]
-    best = np.empty(outputs, np.float32)
-    where = np.empty(outputs, np.int64)
-    logit = np.empty(outputs, np.float32)
+    best, where = np.empty(outputs, np.float32), np.empty(outputs, np.int64)
     for text in order:
         if texts[text] == texts[text + 1]:
             continue
-        for k in range(outputs):
-            best[k] = -np.inf
-        for window in range(texts[text], texts[text + 1]):
-            logit[:] = 0
-            first, last = windows[window], windows[window + 1]
-            for place in range(first, last):
-                for k in range(outputs):
-                    logit[k] += table[ids[place], k]
-            for k in range(outputs):
-                value = logit[k] / np.sqrt(np.float32(last - first))
-                if value > best[k]:
-                    best[k] = value
-                    where[k] = window
+        _highest(ids, windows, texts[text], texts[text + 1], table, best, where)
         for k in range(outputs):
             if np.isnan(targets[text, k]):
                 continue

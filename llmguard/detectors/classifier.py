@@ -1,18 +1,22 @@
-"""Detectors that read a label of a model: toxicity, harmful requests, bias, and any classifier of the user's.
+"""Detectors that read labels of a model: toxicity, harmful requests, bias, with any classifier behind them.
 
 Every text is looked at whole: one longer than the model's window is read in windows, and its score is that of the
-worst. The finding then says which window that was.
+worst. The finding then says which window that was. Up to three models work as a cascade: a linear one clears what is
+clearly fine, the usual one reads the rest, and a large one has the last word where the usual one is not sure.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from llmguard.detectors import model_options
+from llmguard.detectors.cascade import FirstTier
 from llmguard.detectors.model_options import FLOOR, ModelOptions
-from llmguard.types import Detector, Finding, Scope, Text
+from llmguard.errors import ConfigurationError
+from llmguard.types import Finding, Scope, Text
+
+BUNDLED = "guard-mini"
 
 HARMLESS = frozenset(
     {
@@ -33,61 +37,43 @@ HARMLESS = frozenset(
 )
 """Labels of other people's models that say that a text is fine."""
 
-Build = Callable[..., Detector]
 
-
-class ClassifierDetector:
-    """One finding for each label of a head that is not far from zero.
+class HeadReader:
+    """One finding for each label of a head that counts.
 
     Args:
-        name: the detector's.
         options: which model runs where.
+        detector: names the head where none is named.
         head: which output is read.
         labels: which of its labels.
         categories: a category for a label; others are the label in capitals.
-        floor: scores below it are not reported.
-        rebuild: what makes this detector again in another process.
 
     Raises:
-        ConfigurationError: an option is wrong or does not fit the model.
+        ConfigurationError: an option does not fit the model.
         ModelLoadError: the model can't be loaded.
     """
 
-    scope = Scope.DOCUMENT
-    inline = False
-
     def __init__(
         self,
-        name: str,
         options: ModelOptions,
-        *,
+        detector: str,
         head: str | None,
         labels: Sequence[str] | None,
         categories: Mapping[str, str],
-        floor: float,
-        rebuild: Build,
     ) -> None:
-        self.name = name
-        self._rebuild = rebuild
-        self._floor = model_options.floor(floor)
         self.encoder = options.encoder()
-        self._head = model_options.chosen_head(self.encoder, name, head)
+        self._head = model_options.chosen_head(self.encoder, detector, head)
         chosen = model_options.chosen_labels(self._head, labels, HARMLESS)
         self._columns = [self._head.labels.index(label) for label in chosen]
         self._categories = [categories.get(label, _category(label)) for label in chosen]
         self.categories = frozenset(self._categories)
         card = self.encoder.card
         self._reason = f"{card.name} {card.version}"
-        self.version = f"1+{card.name}.{card.version}.{self.encoder.session.precision}"
+        self.version = f"{card.name}.{card.version}.{self.encoder.session.precision}"
 
-    def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
-        """Findings whose score is not below the floor."""
-        return [[found for found in own if found.score >= self._floor] for own in self.score(texts)]
-
-    def score(self, texts: Sequence[Text]) -> list[list[Finding]]:
-        """A finding for every label, whatever its score: none for a text without a printed character."""
-        encoded = self.encoder.encode([text.content for text in texts])
-        return [self._findings(own.windows, own.rows) for own in encoded]
+    def read(self, contents: Sequence[str]) -> list[list[Finding]]:
+        """The findings on each text: none on a text without a printed character."""
+        return [self._findings(own.windows, own.rows) for own in self.encoder.encode(contents)]
 
     def _findings(self, windows: Sequence[Any], rows: Sequence[Any]) -> list[Finding]:
         if not rows:
@@ -104,130 +90,138 @@ class ClassifierDetector:
             found.append(Finding(category, scores[worst], span, reasons=reasons))
         return found
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _call, (self._rebuild,)
 
-
-def _call(rebuild: Build) -> Detector:
-    return rebuild()
-
-
-def _category(label: str) -> str:
-    return "".join([char if char.isalnum() else "_" for char in label.upper()])
-
-
-def toxicity(
-    *,
-    model: str = "guard-mini",
-    head: str | None = None,
-    labels: Sequence[str] | None = None,
-    device: str = "auto",
-    runtime: str = "auto",
-    precision: str = "auto",
-    threads: int | None = None,
-    floor: float = FLOOR,
-) -> ClassifierDetector:
-    """Toxic language: ``TOXICITY`` and its finer kinds (insult, threat, identity attack, obscene, sexual).
+class ClassifierDetector:
+    """What the detectors of this file share.
 
     Args:
         model: a bundled model, a directory (an exported Detoxify checkpoint, say) or ``hf://…``.
-        head: the output to read; by default ``toxicity``, or the only one there is.
+        head: the output to read; by default the detector's own, or the only one there is.
         labels: those that count; by default all but those for harmless texts.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``tensorrt``.
         runtime: ``auto``, ``onnxruntime``, ``openvino``.
         precision: ``auto``, ``fp32``, ``fp16``, ``bf16``, ``int8``.
         threads: for one run; None for all cores.
         floor: scores below it are not reported.
+        first: ``none``, or a model of the kind ``nano`` that clears texts (``guard-nano``).
+        clear_below: the probability under which it does.
+        last: ``none``, or a model that reads again where ``model`` is not sure.
+        unsure: the scores between which ``model`` is not.
 
     Raises:
-        ConfigurationError: an option is wrong.
+        ConfigurationError: an option is wrong or does not fit the model.
         ModelLoadError: the model can't be loaded.
     """
-    rebuild = functools.partial(toxicity, **locals())
-    return ClassifierDetector(
-        "toxicity",
-        ModelOptions(model, device, runtime, precision, threads),
-        head=head,
-        labels=labels,
-        categories={"toxic": "TOXICITY"},
-        floor=floor,
-        rebuild=rebuild,
-    )
+
+    name: ClassVar[str]
+    own_head: ClassVar[str]
+    own_labels: ClassVar[tuple[str, ...] | None] = None
+    named: ClassVar[Mapping[str, str]]
+
+    scope = Scope.DOCUMENT
+    inline = False
+
+    def __init__(
+        self,
+        *,
+        model: str = BUNDLED,
+        head: str | None = None,
+        labels: Sequence[str] | None = None,
+        device: str = "auto",
+        runtime: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        floor: float = FLOOR,
+        first: str = "none",
+        clear_below: float = 0.02,
+        last: str = "none",
+        unsure: Sequence[float] = (0.2, 0.8),
+    ) -> None:
+        self._options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        self._floor = model_options.floor(floor)
+        self._unsure = _range(unsure)
+        ours = model == BUNDLED
+        self._reader = HeadReader(
+            ModelOptions(model, device, runtime, precision, threads),
+            self.name,
+            head or (self.own_head if ours else None),
+            labels or (self.own_labels if ours else None),
+            self.named,
+        )
+        self.encoder = self._reader.encoder
+        self.categories = self._reader.categories
+        self.version = f"1+{self._reader.version}"
+        self._first = None if first == "none" else FirstTier(first, self.own_head, clear_below)
+        self._last: HeadReader | None = None
+        if self._first:
+            self.version += f"+{self._first.version}"
+        if last != "none":
+            options = ModelOptions(last, device, runtime, precision, threads)
+            self._last = HeadReader(options, self.name, None, None, self.named)
+            self.categories |= self._last.categories
+            self.version += f"+{self._last.version}"
+
+    def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
+        """Findings whose score is not below the floor."""
+        return [[found for found in own if found.score >= self._floor] for own in self.score(texts)]
+
+    def score(self, texts: Sequence[Text]) -> list[list[Finding]]:
+        """The findings whatever their score; none for a text that the first model clears, or that shows nothing."""
+        found: list[list[Finding]] = [[] for _ in texts]
+        left = list(range(len(texts)))
+        if self._first is not None:
+            cleared = self._first.clear([text.content for text in texts], [None] * len(texts))
+            left = [index for index in left if not cleared[index]]
+        for index, own in zip(left, self._reader.read([texts[index].content for index in left]), strict=True):
+            found[index] = own
+        if self._last is not None:
+            low, high = self._unsure
+            left = [index for index in left if low <= max((one.score for one in found[index]), default=0.0) <= high]
+            for index, own in zip(left, self._last.read([texts[index].content for index in left]), strict=True):
+                again = {finding.category for finding in own}
+                found[index] = [one for one in found[index] if one.category not in again] + own
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self._options)
 
 
-def harmful_request(
-    *,
-    model: str = "guard-mini",
-    head: str | None = None,
-    labels: Sequence[str] | None = None,
-    device: str = "auto",
-    runtime: str = "auto",
-    precision: str = "auto",
-    threads: int | None = None,
-    floor: float = FLOOR,
-) -> ClassifierDetector:
-    """A request for help with something that harms people: ``HARMFUL_REQUEST``.
+class ToxicityDetector(ClassifierDetector):
+    """Toxic language: ``TOXICITY`` and its finer kinds, insult, threat, identity attack, obscene and sexual."""
 
-    Args:
-        model: as in `toxicity`.
-        head: likewise; by default ``harmful``.
-        labels: likewise.
-        device: likewise.
-        runtime: likewise.
-        precision: likewise.
-        threads: likewise.
-        floor: likewise.
-
-    Raises:
-        ConfigurationError: an option is wrong.
-        ModelLoadError: the model can't be loaded.
-    """
-    rebuild = functools.partial(harmful_request, **locals())
-    return ClassifierDetector(
-        "harmful_request",
-        ModelOptions(model, device, runtime, precision, threads),
-        head=head if head or model != "guard-mini" else "harmful",
-        labels=labels,
-        categories={"harmful": "HARMFUL_REQUEST"},
-        floor=floor,
-        rebuild=rebuild,
-    )
+    name = "toxicity"
+    own_head = "toxicity"
+    named: ClassVar[Mapping[str, str]] = {"toxic": "TOXICITY"}
 
 
-def bias(
-    *,
-    model: str = "guard-mini",
-    head: str | None = None,
-    labels: Sequence[str] | None = None,
-    device: str = "auto",
-    runtime: str = "auto",
-    precision: str = "auto",
-    threads: int | None = None,
-    floor: float = FLOOR,
-) -> ClassifierDetector:
-    """An attack on people for what they are: ``IDENTITY_ATTACK``.
+class HarmfulRequestDetector(ClassifierDetector):
+    """A request for help with something that harms people: ``HARMFUL_REQUEST``."""
 
-    Args:
-        model: as in `toxicity`.
-        head: likewise; by default ``toxicity``.
-        labels: likewise; by default ``identity_attack`` alone.
-        device: likewise.
-        runtime: likewise.
-        precision: likewise.
-        threads: likewise.
-        floor: likewise.
+    name = "harmful_request"
+    own_head = "harmful"
+    named: ClassVar[Mapping[str, str]] = {"harmful": "HARMFUL_REQUEST"}
 
-    Raises:
-        ConfigurationError: an option is wrong.
-        ModelLoadError: the model can't be loaded.
-    """
-    rebuild = functools.partial(bias, **locals())
-    return ClassifierDetector(
-        "bias",
-        ModelOptions(model, device, runtime, precision, threads),
-        head=head if head or model != "guard-mini" else "toxicity",
-        labels=labels if labels or model != "guard-mini" else ("identity_attack",),
-        categories={"identity_hate": "IDENTITY_ATTACK"},
-        floor=floor,
-        rebuild=rebuild,
-    )
+
+class BiasDetector(ClassifierDetector):
+    """An attack on people for what they are: ``IDENTITY_ATTACK``."""
+
+    name = "bias"
+    own_head = "toxicity"
+    own_labels = ("identity_attack",)
+    named: ClassVar[Mapping[str, str]] = {"identity_hate": "IDENTITY_ATTACK"}
+
+
+def _range(value: object) -> tuple[float, float]:
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
+        low, high = value
+        if all(isinstance(one, int | float) and not isinstance(one, bool) for one in value) and 0 <= low <= high <= 1:
+            return float(low), float(high)
+    raise ConfigurationError(f"option 'unsure' must be two numbers in [0, 1], the lower first, not {value!r}")
+
+
+def _category(label: str) -> str:
+    return "".join([char if char.isalnum() else "_" for char in label.upper()])
+
+
+def _rebuild(kind: type[ClassifierDetector], options: dict[str, Any]) -> ClassifierDetector:
+    return kind(**options)

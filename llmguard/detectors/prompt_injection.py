@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llmguard.detectors import model_options
-from llmguard.detectors.classifier import HARMLESS
+from llmguard.detectors.cascade import FirstTier
+from llmguard.detectors.classifier import BUNDLED, HARMLESS
 from llmguard.detectors.decoding import candidates, decoded
 from llmguard.detectors.injection_file import CATEGORIES
 from llmguard.detectors.injection_rules import Chained, InjectionRulesDetector
@@ -48,6 +49,8 @@ class PromptInjectionDetector:
         precision: ``auto``, ``fp32``, ``fp16``, ``bf16``, ``int8``.
         threads: for one run; None for all cores.
         floor: scores of the model below it are not reported.
+        first: ``none``, or a model of the kind ``nano`` that clears texts (``guard-nano``).
+        clear_below: the probability under which it does.
 
     Raises:
         ConfigurationError: an option is wrong or does not fit the model.
@@ -61,7 +64,7 @@ class PromptInjectionDetector:
     def __init__(
         self,
         *,
-        model: str = "guard-mini",
+        model: str = BUNDLED,
         head: str | None = None,
         labels: Sequence[str] | None = None,
         rules: bool = True,
@@ -71,6 +74,8 @@ class PromptInjectionDetector:
         precision: str = "auto",
         threads: int | None = None,
         floor: float = FLOOR,
+        first: str = "none",
+        clear_below: float = 0.02,
     ) -> None:
         self._options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         for option, value in (("rules", rules), ("decode", decode)):
@@ -80,7 +85,7 @@ class PromptInjectionDetector:
         self._decode = decode
         self._rules = InjectionRulesDetector(decode=decode) if rules else None
         self.encoder = ModelOptions(model, device, runtime, precision, threads).encoder()
-        if head is None and model == "guard-mini":
+        if head is None and model == BUNDLED:
             head = "injection"
         self._head = model_options.chosen_head(self.encoder, self.name, head)
         by_role = labels is None and {"user", "data"} <= set(self._head.labels)
@@ -94,6 +99,9 @@ class PromptInjectionDetector:
         card = self.encoder.card
         self._reason = f"{card.name} {card.version}"
         self.version = f"1+{card.name}.{card.version}.{self.encoder.session.precision}"
+        self._first = None if first == "none" else FirstTier(first, "injection", clear_below)
+        if self._first:
+            self.version += f"+{self._first.version}"
 
     def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
         """Findings whose score is not below the floor."""
@@ -101,7 +109,7 @@ class PromptInjectionDetector:
 
     def score(self, texts: Sequence[Text]) -> list[list[Finding]]:
         """The model's finding on every text, whatever its score, and the rules' findings."""
-        readings = [list(self._readings(text.content)) for text in texts]
+        readings = [self._unclear(text, list(self._readings(text.content))) for text in texts]
         encoded = iter(self.encoder.encode([reading[0] for own in readings for reading in own]))
         found = []
         for text, own in zip(texts, readings, strict=True):
@@ -112,6 +120,14 @@ class PromptInjectionDetector:
             for own_found, by_rule in zip(found, self._rules.detect(texts), strict=True):
                 own_found += by_rule
         return found
+
+    def _unclear(self, text: Text, readings: list[Reading]) -> list[Reading]:
+        """The readings that the first model does not clear."""
+        if self._first is None:
+            return readings
+        label = "data" if text.role in _DATA else "user"
+        cleared = self._first.clear([reading[0] for reading in readings], [label] * len(readings))
+        return [reading for reading, clear in zip(readings, cleared, strict=True) if not clear]
 
     def _readings(self, content: str) -> Iterator[Reading]:
         yield content, None, 0

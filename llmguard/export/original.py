@@ -61,9 +61,8 @@ class Original:
                 logits: torch.Tensor = self.model(**dict(zip(names, tensors, strict=True))).logits
                 if columns == tuple((index,) for index in range(logits.shape[-1])):
                     return logits
-                # The logarithm of a sum of exponentials: softmax then adds the probabilities of joined columns up.
-                joined = [torch.logsumexp(logits[..., list(one)], dim=-1, keepdim=True) for one in columns]
-                return torch.cat(joined, dim=-1)
+                parts = [[logits[..., index : index + 1] for index in one] for one in columns]
+                return torch.cat([_joined(one, torch) for one in parts], dim=-1)
 
         return Logits().eval()  # the exporter gives a wrapper its mode back, so it must be the right one
 
@@ -73,6 +72,20 @@ class Original:
         backend.no_padding()
         backend.no_truncation()
         return str(backend.to_str())
+
+
+def _joined(parts: Sequence[torch.Tensor], torch: Any) -> torch.Tensor:
+    """The logarithm of a sum of exponentials: softmax then adds the probabilities of joined columns up.
+
+    Term by term: after a reduction the optimizer loses the shapes and recognises no attention.
+    """
+    top = parts[0]
+    for part in parts[1:]:
+        top = torch.maximum(top, part)
+    if len(parts) == 1:
+        return top
+    total: torch.Tensor = sum(torch.exp(part - top) for part in parts)
+    return top + torch.log(total)
 
 
 def torch_and_transformers() -> tuple[Any, Any]:
@@ -102,7 +115,7 @@ def window(model: Any, tokenizer: Any, max_tokens: int | None) -> TokenizerCard:
             first = 0 if module.padding_idx is None else module.padding_idx + 1
             limits.append(module.num_embeddings - first)
     limits.append(getattr(model.config, "max_position_embeddings", None) or limits[0])
-    limit = int(min(limits))
+    limit = int(min(one for one in limits if one > 0))  # some say -1 for "any"
     if max_tokens is not None and max_tokens > limit:
         raise ConfigurationError(f"max_tokens: {max_tokens} is more than the {limit} that the model can take")
     chosen = max_tokens or min(limit, 1 << 16)

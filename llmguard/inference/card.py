@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from llmguard.errors import ModelLoadError, nearest
-from llmguard.inference import card_check, card_yaml
+from llmguard.inference import card_check, card_hashing, card_yaml
 from llmguard.types import Stage
 
 #: The file's name in every model directory.
@@ -38,7 +38,7 @@ def inside(name: str) -> str:
         ValueError: it is absolute, climbs out, or is read differently on another system.
     """
     path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or _FORBIDDEN.search(name) or str(path) != name:
+    if not path.parts or path.is_absolute() or ".." in path.parts or _FORBIDDEN.search(name) or str(path) != name:
         raise ValueError(f"{name!r} is no plain relative path: a model's files lie in its own directory")
     return name
 
@@ -106,9 +106,7 @@ class Head(_Part):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if (self.kind == "embedding") != (not self.labels):
-            raise ValueError(
-                f"the head {self.name!r} is of the kind {self.kind!r}: {len(self.labels)} labels don't fit"
-            )
+            raise ValueError(f"the head {self.name!r}: an embedding has no labels, every other kind has some")
         if self.kind == "embedding" and (self.activation != "none" or self.calibration or self.thresholds):
             raise ValueError(f"the head {self.name!r}: an embedding has no activation, calibration or thresholds")
         if len(set(self.labels)) < len(self.labels) or "" in self.labels:
@@ -163,22 +161,6 @@ class TokenizerCard(_Part):
         return self
 
 
-class Hashing(_Part):
-    """What the integers of a ``nano`` model's table mean.
-
-    Attributes:
-        scheme: which features a text has; `kernels.hashing` knows one.
-        window: blocks of about 512 characters that are scored as one.
-        scales: for each label of all heads, in order; a logit is ``scale * sum / sqrt(features) + bias``.
-        biases: likewise.
-    """
-
-    scheme: int = Field(ge=1)
-    window: int = Field(ge=1, le=1 << 10)
-    scales: tuple[Positive, ...]
-    biases: tuple[Finite, ...]
-
-
 class Data(_Part):
     """A set of texts that the model learned from, and under which licence."""
 
@@ -220,7 +202,7 @@ class Card(_Part):
     languages: tuple[str, ...] = ()
     graphs: Mapping[Precision, File] = {}
     tokenizer: TokenizerCard | None = None
-    hashing: Hashing | None = None
+    hashing: card_hashing.Hashing | None = None
     heads: tuple[Head, ...] = Field(min_length=1)
     files: Mapping[File, str]
     figures: Mapping[str, Any] = {}
@@ -246,22 +228,12 @@ class Card(_Part):
         if self.kind == "encoder" and (not self.graphs or self.tokenizer is None):
             raise ValueError("an encoder needs the keys 'graphs' and 'tokenizer'")
         if self.kind == "nano":
-            self._linear()
+            card_hashing.check(self.hashing, self.heads)
         needed = [*self.graphs.values(), *([TOKENIZER] if self.tokenizer is not None else [])]
         for file in needed:
             if file not in self.files:
                 raise ValueError(f"files: {file!r} has no checksum")
         return self
-
-    def _linear(self) -> None:
-        if self.hashing is None:
-            raise ValueError("a nano model needs the key 'hashing'")
-        for head in self.heads:
-            if (head.kind, head.activation, head.aggregate) != ("labels", "sigmoid", "max"):
-                raise ValueError(f"the head {head.name!r} of a nano model must be of labels, with sigmoid and max")
-        labels = sum(len(head.labels) for head in self.heads)
-        if {len(self.hashing.scales), len(self.hashing.biases)} != {labels}:
-            raise ValueError(f"hashing: {labels} labels need as many scales and biases")
 
     def head(self, name: str) -> Head:
         """The head of that name.

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from llmguard import limits
 from llmguard.errors import DeadlineError, InferenceError, ModelLoadError
-from llmguard.inference.batch_observer import Observer
 from llmguard.inference.batcher import Batcher
 from llmguard.inference.heads import calibrate
 from llmguard.inference.memo import Memo, digest
 from llmguard.inference.session import Session, open_session
 from llmguard.inference.store import ModelDirectory, open_model
 from llmguard.inference.tokenizer import Tokenizer
+from llmguard.inference.watchers import Everyone
 from llmguard.inference.windows import Window
 
 #: Windows of one batch, and tokens with padding: what a CPU gains from batching it has gained by then.
@@ -98,7 +98,7 @@ class Encoder:
             preferred=preferred,
             max_delay_s=max_delay_s,
             queue_limit=queue_limit,
-            observer=_Everyone(),
+            observer=Everyone(),
             name=card.name,
         )
         self._fits()
@@ -257,29 +257,3 @@ def shared(
             )
             found = _shared[key] = Encoder(model, session)
         return found
-
-
-_observers: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def watch(observer: Observer) -> None:
-    """Tell ``observer`` of the batches of all encoders, as long as it lives."""
-    _observers.add(observer)
-
-
-class _Everyone:
-    """Hands on what a batcher tells to all who watch."""
-
-    def batch(self, name: str, size: int, tokens: int, queued: Sequence[float]) -> None:
-        for observer in list(_observers):
-            observer.batch(name, size, tokens, queued)
-
-    def queue(self, name: str, delta: int) -> None:
-        for observer in list(_observers):
-            observer.queue(name, delta)
-
-    def shed(self, name: str, reason: str) -> None:
-        for observer in list(_observers):
-            observer.shed(name, reason)
-
-

@@ -70,7 +70,9 @@ class Nano:
 
 
 def _read(path: Path, labels: int) -> NDArray[np.int8]:
-    """The table of a file, with as many columns as the kernels want; a header that lies about its size allocates nothing.
+    """The table of a file, with as many columns as the kernels want.
+
+    The file is mapped first, so a header that lies about its size allocates nothing.
 
     Raises:
         ModelLoadError: it can't be read, is no array, or has another type or number of columns.
@@ -80,7 +82,9 @@ def _read(path: Path, labels: int) -> NDArray[np.int8]:
     except (OSError, ValueError, EOFError) as error:
         raise ModelLoadError(f"no array that can be read: {type(error).__name__}", source=str(path)) from None
     if not isinstance(mapped, np.ndarray) or mapped.dtype != np.int8 or mapped.ndim != 2 or mapped.shape[1] != labels:
-        raise ModelLoadError(f"the weights must be an int8 array of two dimensions with {labels} columns", source=str(path))
+        raise ModelLoadError(
+            f"the weights must be an int8 array of two dimensions with {labels} columns", source=str(path)
+        )
     table = np.zeros((mapped.shape[0], -(-labels // 4) * 4), np.int8)
     table[:, :labels] = mapped
     try:

@@ -64,7 +64,9 @@ class OnnxSession:
         if not path.is_file():
             raise ModelLoadError(f"{path}: there is no such file")
         forbidden = "" if device.kind == "cpu" else f"{device} can't be used after a fork: start processes by spawn"
-        self._native: PerProcess[Any] = PerProcess(lambda: _open(path, device, threads, settings), forbidden=forbidden)
+        self._native: PerProcess[Any] = PerProcess(
+            lambda: _open(path, device, precision, threads, settings), forbidden=forbidden
+        )
         native = self._native.get()
         self._types = {item.name: _DTYPES.get(item.type) for item in native.get_inputs()}
         self.inputs = tuple(self._types)
@@ -123,7 +125,7 @@ class OnnxSession:
             raise ModelLoadError(f"{path}: the first run failed: {error}") from None
 
 
-def _open(path: Path, device: Device, threads: int, settings: Settings) -> Any:
+def _open(path: Path, device: Device, precision: str, threads: int, settings: Settings) -> Any:
     runtime = onnxruntime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -138,7 +140,7 @@ def _open(path: Path, device: Device, threads: int, settings: Settings) -> Any:
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     # Weights are laid out for the processor and the file's own copy is not kept.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    wanted = providers(device, settings)
+    wanted = providers(device, settings, precision)
     available = set(runtime.get_available_providers())
     if device.kind != "cpu":
         prepare_gpu()
@@ -149,8 +151,8 @@ def _open(path: Path, device: Device, threads: int, settings: Settings) -> Any:
             os.fspath(path), options, providers=[item for item in wanted if item[0] in available]
         )
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common root
-        if device.kind != "cpu" and not path_is_sound(error):
-            raise DeviceError(f"{device} can't be used: {type(error).__name__} while the model was loaded") from None
+        if device.kind != "cpu" and not _about_the_file(error):
+            raise DeviceError(f"{device} can't load {path} ({type(error).__name__}): {_reason(error)}") from None
         raise ModelLoadError(f"{path}: ONNX Runtime can't load it ({type(error).__name__}): {_reason(error)}") from None
     first = native.get_providers()[0]
     if first != wanted[0][0]:
@@ -159,7 +161,7 @@ def _open(path: Path, device: Device, threads: int, settings: Settings) -> Any:
     return native
 
 
-def path_is_sound(error: Exception) -> bool:
+def _about_the_file(error: Exception) -> bool:
     """Whether an error of loading is about the file and not about the device."""
     return type(error).__name__ in ("InvalidProtobuf", "InvalidGraph", "NoSuchFile", "NoModel")
 
@@ -168,12 +170,13 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def providers(device: Device, settings: Settings) -> list[tuple[str, dict[str, str]]]:
+def providers(device: Device, settings: Settings, precision: str = "fp32") -> list[tuple[str, dict[str, str]]]:
     """ONNX Runtime's providers for a device with their options, the wanted one first and the CPU last.
 
     Args:
         device: ``cpu``, ``cuda`` or ``tensorrt``.
         settings: CUDA graphs and the cache.
+        precision: of the graph.
     """
     found: list[tuple[str, dict[str, str]]] = [(PROVIDERS["cpu"], {})]
     if device.kind == "cpu":
@@ -184,7 +187,8 @@ def providers(device: Device, settings: Settings) -> list[tuple[str, dict[str, s
     cuda = {"device_id": index, "arena_extend_strategy": "kSameAsRequested", "enable_cuda_graph": graphs}
     found.insert(0, (PROVIDERS["cuda"], cuda))
     if device.kind == "tensorrt":
-        engine = {"device_id": index, "trt_fp16_enable": "1"}
+        # Off for other graphs: TensorRT would compute floats in half precision that nobody asked for.
+        engine = {"device_id": index, "trt_fp16_enable": "1" if precision == "fp16" else "0"}
         if settings.cache is not None:
             cache = {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1"}
             engine |= cache | {

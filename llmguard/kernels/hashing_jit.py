@@ -7,7 +7,7 @@ says what is a feature; tests/kernels/naive.py says it again, slowly.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import njit, types
@@ -37,7 +37,7 @@ _MASK = np.uint64(0x1FFFFF)
 _ONE = np.uint64(1)
 
 
-def _kernel(*signature: Any, **options: Any) -> Callable[[_F], _F]:
+def _kernel(signature: Any, *, nogil: bool = False) -> Callable[[_F], _F]:
     """Compiled at import for one signature; kept on disk where there is a place to keep it.
 
     numba raises RuntimeError where neither the package's directory nor the user's cache can be written, and OSError
@@ -45,11 +45,12 @@ def _kernel(*signature: Any, **options: Any) -> Callable[[_F], _F]:
     """
 
     def compiled(function: _F) -> _F:
+        made: Any
         try:
-            made: _F = njit(*signature, cache=True, **options)(function)
+            made = njit(signature, cache=True, nogil=nogil)(function)
         except (RuntimeError, OSError):
-            made = njit(*signature, **options)(function)
-        return made
+            made = njit(signature, nogil=nogil)(function)
+        return cast("_F", made)
 
     return compiled
 
@@ -60,12 +61,16 @@ _sums = types.Array(types.int32, 2, "C")
 _counts = types.Array(types.int32, 1, "C")
 _weights = types.Array(types.int8, 2, "C")
 _means = types.Array(types.float32, 1, "C")
+_pair = types.Tuple((types.int64, types.int64))  # type: ignore[no-untyped-call]
 
 
 @_kernel(types.uint32(types.uint32, _codes))
 def _high(code: Any, fold: Any) -> Any:
-    """A code point from U+2070 on, by ranges: symbols, CJK and emoji stand alone, full-width and mathematical letters
-    become plain ones, variation selectors, skin tones and tags vanish."""
+    """What a code point from U+2070 on becomes, by ranges.
+
+    Symbols, CJK and emoji stand alone, full-width and mathematical letters become plain ones, variation selectors,
+    skin tones and tags vanish.
+    """
     if 0xFF01 <= code <= 0xFF5E:
         return fold[code - 0xFEE0]
     if 0x1D400 <= code <= 0x1D6A3:
@@ -76,12 +81,12 @@ def _high(code: Any, fold: Any) -> Any:
         return SPACE
     if 0xFE00 <= code <= 0xFE0F or code == 0xFEFF or 0x1F3FB <= code <= 0x1F3FF or 0xE0000 <= code <= 0xE0FFF:
         return NOTHING
-    if code <= 0xA4CF or code == 0xFFFD or 0x1F000 <= code:
+    if code <= 0xA4CF or code == 0xFFFD or code >= 0x1F000:
         return np.uint32(code) | ALONE
     return np.uint32(code) | WORD
 
 
-@_kernel(types.UniTuple(types.int64, 2)(_codes, types.int64, _codes, _points))
+@_kernel(_pair(_codes, types.int64, _codes, _points))
 def normalise(codes: Any, start: Any, fold: Any, out: Any) -> Any:
     """Fills a block from ``codes[start:]``: folded, white space collapsed, a third of the same in a row dropped.
 

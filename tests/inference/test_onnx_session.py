@@ -232,6 +232,8 @@ def test_providers_are_asked_for_in_order(tmp_path: Path) -> None:
     assert tensorrt[0][0] == "TensorrtExecutionProvider"
     assert tensorrt[0][1]["trt_engine_cache_path"] == str(tmp_path)
     assert tensorrt[1][1]["enable_cuda_graph"] == "0"
+    assert tensorrt[0][1]["trt_fp16_enable"] == "0"
+    assert providers(Device("tensorrt"), Settings(), "fp16")[0][1]["trt_fp16_enable"] == "1"
     assert "trt_engine_cache_enable" not in providers(Device("tensorrt"), Settings())[0][1]
 
 

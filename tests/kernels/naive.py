@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import unicodedata
 
@@ -25,6 +26,12 @@ def fold(character: str) -> int | None:
         return SPACE
     if code >= 0x2070:
         return code + (ALONE if code <= 0xA4CF or code == 0xFFFD or code >= 0x1F000 else WORD)
+    return fold_low(character)
+
+
+def fold_low(character: str) -> int | None:
+    """The same below U+2070, where Unicode's own tables say what a character is."""
+    code = ord(character)
     if 0x0590 <= code < 0x1E00:
         return code + WORD
     if character.isspace():
@@ -99,7 +106,7 @@ def features(text: str, bits: int) -> list[list[int]]:
             for point in word:
                 value = _wrap((value + point) * WORDS)
             hashes.append(value)
-        pairs = [_wrap(one * WORDS) ^ two for one, two in zip(hashes, hashes[1:], strict=False)]
+        pairs = [_wrap(one * WORDS) ^ two for one, two in itertools.pairwise(hashes)]
         triples = [_wrap(one * POINTS) ^ pair for one, pair in zip(hashes, pairs[1:], strict=False)]
         made.append(sorted(number(value) for value in [*found, *hashes, *pairs, *triples]))
     return made

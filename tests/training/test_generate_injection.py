@@ -3,7 +3,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -176,18 +175,16 @@ def _dev(folder: Path) -> Iterator[set[str]]:
 def test_no_row_is_a_near_copy_of_a_development_row() -> None:
     data = Path(os.environ["LLMGUARD_DATA"])
     index: dict[str, list[int]] = {}
-    sizes = []
     for number, grams in enumerate(_dev(data / "dev")):
-        sizes.append(len(grams))
         for gram in grams:
             index.setdefault(gram, []).append(number)
-    made = [*islice(generate_injection.rows(data, 1, 5000), 5000), *generate_harmful.rows(data, 1, 3000)]
+    made = [*generate_injection.rows(data, 1, 5000), *generate_harmful.rows(data, 1, 3000)]
     made += [row for name in WRITTEN for row in read(TRAINING / "data" / f"{name}.jsonl")]
     near = []
     for row in made:
-        if len(row["text"]) < 40:  # a short everyday request may well have been asked before
-            continue
         grams = _grams(row["text"])
+        if len(grams) < 32:  # short everyday requests and floods of one sign have been written before
+            continue
         shared = Counter(number for gram in grams for number in index.get(gram, ()))
         if any(count >= 0.7 * len(grams) for count in shared.values()):
             near.append(row["text"])
