@@ -16,13 +16,14 @@ from llmguard import texts
 from llmguard.calls import Checks, guarded
 from llmguard.checks import Check
 from llmguard.conversation import Conversation, Conversations, ConversationScope, current
+from llmguard.detectors.occlusion import Contribution, contributions
 from llmguard.errors import ConfigurationError
 from llmguard.loading import Loader
 from llmguard.policy import Policy
 from llmguard.shapes import Where
 from llmguard.telemetry import Prompt, Telemetry, TelemetrySettings
 from llmguard.texts import Checkable
-from llmguard.types import Decision, Detector, Role, Stage, Text
+from llmguard.types import Decision, Detector, Finding, Role, Stage, Text
 from llmguard.vault import Vault
 from llmguard.workers import Workers
 
@@ -186,6 +187,24 @@ class Guard:
         if function is None:
             return lambda function: guarded(self, function, **options)
         return guarded(self, function, **options)
+
+    def explain(self, finding: Finding, text: str | Text) -> list[Contribution]:
+        """The parts of a text that drove a finding, the heaviest first: each is left out in turn, and looked at again.
+
+        Costs the finding's detector up to a hundred texts, so it is for a person who asks why, not for every call.
+
+        Args:
+            finding: of a decision of this guard.
+            text: what it was found in; a string counts as a user's.
+
+        Raises:
+            TypeError: the text is something else.
+            ConfigurationError: no detector of the policy has that name, or it has no such category.
+        """
+        if not isinstance(text, str | Text):
+            raise TypeError(f"a text to explain must be a string or a Text, not {type(text).__name__}")
+        detector = self._loader.detector(finding.detector, self.policy)
+        return contributions(detector, Text(text) if isinstance(text, str) else text, finding.category)
 
     def conversation(self, name: str) -> ConversationScope:
         """Scope checks and calls to a conversation: its placeholders, its cache and its id in telemetry.

@@ -59,6 +59,18 @@ class Loader:
         pipeline = Pipeline(policy, detectors, breakers, self._workers)
         return Setting(policy, policy.ref, pipeline, {stage: policy.plan(stage).thresholds for stage in Stage})
 
+    def detector(self, name: str, policy: Policy) -> Detector:
+        """One detector of a policy.
+
+        Raises:
+            ConfigurationError: the policy has no detector of that name.
+        """
+        if name not in policy.detector_names:
+            raise ConfigurationError(
+                f"the policy {policy.name!r} has no detector {name!r}{nearest(name, policy.detector_names)}"
+            )
+        return self._detector(name, policy)
+
     def _breaker(self, name: str, policy: Policy) -> Breaker:
         key = (name, policy.breaker.failures, policy.breaker.reset_s)
         return self._breakers.setdefault(key, Breaker(policy.breaker.failures, policy.breaker.reset_s))

@@ -252,8 +252,6 @@ def shared(
         key = (str(model.path.resolve()), tuple(sorted(model.card.files.items())), device, runtime, precision, threads)
         found = _shared.get(key)
         if found is None:
-            session = open_session(
-                model.graphs, device=device, runtime=runtime, precision=precision, threads=threads
-            )
+            session = open_session(model.graphs, device=device, runtime=runtime, precision=precision, threads=threads)
             found = _shared[key] = Encoder(model, session)
         return found

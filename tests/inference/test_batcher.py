@@ -249,6 +249,15 @@ def test_only_the_poisoned_item_fails(model: Model, make: Make) -> None:
     assert model.batches == [[1], [2, -3, 4], [2], [-3], [4]]
 
 
+def test_a_request_that_has_failed_is_not_run_any_further(model: Model, make: Make) -> None:
+    own = make(model)
+    with pytest.raises(ZeroDivisionError):
+        own.submit([-3, 4, 5]).result(PATIENCE)
+    assert model.batches[:2] == [[-3, 4, 5], [-3]]
+    assert own.answer([6]) == [36]
+    assert model.batches[2:] == [[6]]
+
+
 def test_a_request_with_a_poisoned_item_fails_and_leaves_the_queue(model: Model, make: Make) -> None:
     own = make(model, max_items=2)
     with pytest.raises(ZeroDivisionError):

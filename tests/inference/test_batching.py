@@ -129,6 +129,15 @@ def test_the_late_are_given_up() -> None:
     assert [item.request for item in taken(waiting, 1.0).items] == [on_time]
 
 
+def test_the_late_never_run_even_beside_others() -> None:
+    waiting = queue()
+    on_time = request(10)
+    waiting.offer(on_time, 0.0)
+    waiting.offer(request(10, deadline=0.5), 0.0)
+    assert [item.request for item in taken(waiting, 1.0).items] == [on_time]
+    assert waiting.take(1.0)[0] is None
+
+
 def test_who_would_be_late_is_given_up_before_the_run() -> None:
     waiting = queue(time=steady(0.1, 0.0))
     doomed = request(10, deadline=0.55)
