@@ -75,6 +75,11 @@ class Telemetry:
             self._tracer = trace.get_tracer(semconv.SCOPE, __version__, tracer_provider, schema_url)
         except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
             self._failed("spans", error)
+        if self.settings.enabled:
+            try:
+                self._find_instruments()  # batches of models are told before the first check has ended
+            except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
+                self._failed("metrics", error)
 
     @property
     def errors(self) -> Mapping[str, int]:

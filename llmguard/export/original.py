@@ -79,13 +79,13 @@ def _joined(parts: Sequence[torch.Tensor], torch: Any) -> torch.Tensor:
 
     Term by term: after a reduction the optimizer loses the shapes and recognises no attention.
     """
+    if len(parts) == 1:
+        return parts[0]
     top = parts[0]
     for part in parts[1:]:
         top = torch.maximum(top, part)
-    if len(parts) == 1:
-        return top
-    total: torch.Tensor = sum(torch.exp(part - top) for part in parts)
-    return top + torch.log(total)
+    total: torch.Tensor = top + torch.log(sum(torch.exp(part - top) for part in parts))
+    return total
 
 
 def torch_and_transformers() -> tuple[Any, Any]:
