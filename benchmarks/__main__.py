@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("imports", "guard", "threads", "scaling", "pii")
+NAMES = ("imports", "guard", "threads", "scaling", "pii", "nano", "batching")
 
 if __name__ == "__main__":
     held = True

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import medians, microseconds, row
+from llmguard.inference import runtimes
 from llmguard.inference.batcher import Batcher
 
 CALLERS = 64
@@ -105,7 +106,7 @@ class Device:
 
 
 def main() -> bool:
-    import onnxruntime
+    onnxruntime = runtimes.onnxruntime()
 
     chance = random.Random(5)
     texts = [np.full(chance.choice((12, 16, 24, 32, 48, 64)), number % WORDS, np.int64) for number in range(997)]

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from training.figures import threshold_at
 
 Numbers = NDArray[np.floating]
+_FEW = 20  # texts of a class, below which a fit says more about chance than about the label
+_FLAT = 0.05
 
 
 def platt(logits: Numbers, labels: NDArray[np.integer], *, steps: int = 50) -> tuple[float, float]:
@@ -18,11 +20,11 @@ def platt(logits: Numbers, labels: NDArray[np.integer], *, steps: int = 50) -> t
 
     Args:
         logits: [n].
-        labels: [n], 0 or 1; with one class alone the result is temperature 1 and bias 0.
+        labels: [n], 0 or 1; with fewer than 20 of a class the result is temperature 1 and bias 0.
         steps: of Newton's method, at most.
     """
     label = np.asarray(labels, np.float64)
-    if not 0 < label.sum() < len(label):
+    if min(label.sum(), len(label) - label.sum()) < _FEW:
         return 1.0, 0.0
     weight = np.where(label == 1, 0.5 / label.sum(), 0.5 / (len(label) - label.sum()))
     inputs = np.stack([np.asarray(logits, np.float64), np.ones(len(label))], 1)
@@ -35,9 +37,11 @@ def platt(logits: Numbers, labels: NDArray[np.integer], *, steps: int = 50) -> t
         step = np.linalg.solve(curve, gradient)
         # A step of Newton's method can overshoot where nearly all is saturated.
         found -= step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
-        found[0] = max(found[0], 0.05)
+        found[0] = max(found[0], _FLAT)
         if np.abs(step).max() < 1e-9:
             break
+    if found[0] <= _FLAT:
+        return 1.0, 0.0  # the logit tells nothing or the opposite: no temperature mends that
     return float(1 / found[0]), float(found[1] / found[0])
 
 

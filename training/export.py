@@ -56,7 +56,7 @@ def export(
         limit: rows of each dev set, for a trial.
     """
     full = out.with_suffix(".full.onnx")
-    write_graph(model, load_base(base, "eager"), tokenizer, full)
+    write_graph(model, load_base(base), tokenizer, full)
     write_directory(full, tokenizer, encoder, held, out)
     measured: dict[str, Seen] = {}
     for precision, path in (("fp32", full), ("int8", out / INT8)):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmguard.errors import ConfigurationError, MissingExtraError, ModelLoadError
+from llmguard.inference import runtimes
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +56,7 @@ def to_onnx(
         ConfigurationError: the module is in training mode, or too large for one file.
         MissingExtraError: ``torch``, ``onnx`` or ``onnxruntime`` is not installed.
     """
+    runtimes.onnxruntime()  # with its reports off
     try:
         import onnx  # noqa: F401 - the optimizer needs it and would fail later
         import torch

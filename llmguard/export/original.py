@@ -52,7 +52,7 @@ class Original:
 
         names, columns, model = self.inputs, self.columns, self.model
 
-        class Logits(torch.nn.Module):
+        class Logits(torch.nn.Module):  # type: ignore[misc, unused-ignore]  # unknown where PyTorch is not installed
             def __init__(self) -> None:
                 super().__init__()
                 self.model = model
@@ -79,12 +79,11 @@ def _joined(parts: Sequence[torch.Tensor], torch: Any) -> torch.Tensor:
 
     Term by term: after a reduction the optimizer loses the shapes and recognises no attention.
     """
-    if len(parts) == 1:
-        return parts[0]
-    top = parts[0]
-    for part in parts[1:]:
-        top = torch.maximum(top, part)
-    total: torch.Tensor = top + torch.log(sum(torch.exp(part - top) for part in parts))
+    total = parts[0]
+    if len(parts) > 1:
+        for part in parts[1:]:
+            total = torch.maximum(total, part)
+        total = total + torch.log(sum(torch.exp(part - total) for part in parts))
     return total
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmguard.errors import ConfigurationError, MissingExtraError, ModelLoadError
+from llmguard.inference import runtimes
 from llmguard.inference.card import Head, TokenizerCard
 from llmguard.inference.heads import calibrate
 
@@ -147,10 +148,7 @@ def runner(path: Path, head: Head, precision: str) -> Callable[[Encoded], NDArra
         ModelLoadError: the graph can't be loaded, or lacks the head's output.
         MissingExtraError: ``onnxruntime`` is not installed.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtraError("running a graph", "onnxruntime", "cpu") from None
+    onnxruntime = runtimes.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:

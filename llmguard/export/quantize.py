@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmguard.errors import MissingExtraError
 from llmguard.export.qdq import int8, load
+from llmguard.inference import runtimes
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -68,6 +69,7 @@ def share_weights(source: Path, folder: Path) -> tuple[Path, Path, Path]:
 
 
 def _half(model: ModelProto) -> ModelProto:
+    runtimes.onnxruntime()  # with its reports off
     try:
         from onnxruntime.transformers.float16 import convert_float_to_float16
     except ImportError as error:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmguard.errors import MissingExtraError
+from llmguard.inference import runtimes
 
 #: Values of a tensor that are kept of each text, to judge the clipping by.
 KEPT = 4096
@@ -31,9 +32,9 @@ def ranges(
         ValueError: there are no texts.
         MissingExtraError: ``onnx`` or ``onnxruntime`` is not installed.
     """
+    onnxruntime = runtimes.onnxruntime()
     try:
         import onnx
-        import onnxruntime
     except ImportError as error:
         raise MissingExtraError("quantising", str(error.name), "export") from None
     model = onnx.load(source)

@@ -43,11 +43,17 @@ def test_calibration_finds_temperature_and_bias() -> None:
     assert expected_error(probability(truth * 3 - 1, temperature, bias), labels) < 0.03
 
 
-@given(st.lists(st.tuples(st.floats(-50, 50), st.integers(0, 1)), min_size=1, max_size=60))
+@given(st.lists(st.tuples(st.floats(-50, 50), st.integers(0, 1)), min_size=1, max_size=120))
 def test_calibration_never_turns_the_order_round(pairs: list[tuple[float, int]]) -> None:
     temperature, bias = platt(np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs]))
     assert 0 < temperature <= 20
     assert np.isfinite(bias)
+
+
+def test_a_label_that_is_turned_round_or_rare_is_left_as_it_is() -> None:
+    labels = np.repeat([0, 1], 100)
+    assert platt(np.repeat([1.0, -1.0], 100), labels) == (1.0, 0.0)
+    assert platt(np.arange(6.0), np.array([0, 0, 0, 1, 1, 1])) == (1.0, 0.0)
 
 
 def test_thresholds_are_probabilities() -> None:
