@@ -27,14 +27,13 @@ from pydantic import (
 
 from llmguard import policy_check, policy_source
 from llmguard.errors import ConfigurationError, nearest
+from llmguard.inference import remote_address
 from llmguard.types import Action, Role, Stage
 
 T = TypeVar("T")
 
-_DEVICES = ("auto", "cpu", "cuda", "cuda:0", "tensorrt", "grpc://host:port")
-_DEVICE = re.compile(
-    r"auto|cpu|tensorrt|cuda(:\d{1,3})?|grpc://[A-Za-z0-9._-]+(:\d{1,5})?|grpc://\[[0-9A-Fa-f:.]+\](:\d{1,5})?"
-)
+_DEVICES = ("auto", "cpu", "cuda", "cuda:0", "tensorrt", "grpc://host:port", "http://host:port", "https://host/model")
+_DEVICE = re.compile(rf"auto|cpu|tensorrt|cuda(:\d{{1,3}})?|{remote_address.PATTERN}")
 _INSIDE: ContextVar[bool] = ContextVar("llmguard_policy_reading", default=False)
 
 

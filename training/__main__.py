@@ -75,7 +75,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="directory with train/ and dev/")
     parser.add_argument("--out", type=Path, required=True, help="for the model, its checkpoints and the log")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--share", type=float, default=1.0, help="of each epoch's rows, for a trial")
     parser.add_argument("--rate", type=float, default=1e-4, help="highest learning rate")
     parser.add_argument("--threads", type=int, default=2)

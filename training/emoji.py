@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _RANGES = ((0x1F1E6, 0x1F1FF), (0x1F300, 0x1FAFF), (0x2600, 0x27BF), (0x2B00, 0x2BFF))
+#: Symbols that people write for letters; the tokenizer reads them as those, so that a word stays a word.
+_LETTERS = {"\U0001f170": "a", "\U0001f171": "b", "\U0001f17e": "o", "\U0001f17f": "p", "\u2139": "i", "\u24c2": "m"}
 _CLASS = "[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in _RANGES) + "]"
 
 
@@ -38,6 +40,8 @@ def widened(tokenizer: str) -> tuple[str, Mapping[int, Sequence[str]]]:
         if char not in vocabulary:
             vocabulary[char] = len(vocabulary)
             words[vocabulary[char]] = name.replace("-", " ").split()
+    replaced = [{"type": "Replace", "pattern": {"String": char}, "content": to} for char, to in _LETTERS.items()]
+    made["normalizer"] = {"type": "Sequence", "normalizers": [*replaced, made["normalizer"]]}
     split = {"type": "Split", "pattern": {"Regex": _CLASS}, "behavior": "Isolated", "invert": False}
     made["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, made["pre_tokenizer"]]}
     made["truncation"] = made["padding"] = None

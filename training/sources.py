@@ -36,7 +36,6 @@ PER_EPOCH: Mapping[str, int] = {
     "deepset": 1070,
     "btc": 5200,
     "wnut17": 3394,
-    "presidio": 1900,
     "begin": 760,
     "generated_toxicity": 14000,
     "generated_injection": 14000,
@@ -104,7 +103,9 @@ def _guard(row: Row) -> Example:
     return Example(row["text"], "guard", known if row["label"] else known | {"toxic": 0.05})
 
 
-def _bipia(row: Row) -> Example:
+def _bipia(row: Row) -> Example | None:
+    if row["labels"]["context_kind"] != "email":
+        return None  # tables and code answers are share-alike
     attack = row["labels"].get("attack") or ""
     start = row["text"].find(attack) if row["label"] else -1
     focus = (start, start + len(attack)) if start >= 0 else None
@@ -168,9 +169,9 @@ PUBLIC: Mapping[str, Callable[[Row], Example | None]] = {
     "benign/awesome_prompts_new": _query("awesome"),
 }
 #: Public sets with labelled tokens, which come cleaned from ``generate_pii``.
-_TOKENS = {"btc": "btc", "wnut17_train": "wnut17", "presidio_generated_large": "presidio"}
+_TOKENS = {"btc": "btc", "wnut17_train": "wnut17"}
 #: Public rows that the generators give and a shipped model is not made from: share-alike.
-_LEFT_OUT = ("begin_dev_tc",)
+_LEFT_OUT = ("begin_dev_tc", "presidio_generated_large")
 _CIVIL = "toxicity/toxic_spans_civil_spans"
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]*")
 

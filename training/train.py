@@ -41,7 +41,7 @@ class Settings:
         seed: of everything that is drawn.
     """
 
-    epochs: int = 4
+    epochs: int = 2
     share: float = 1.0
     rate: float = 1e-4
     decay: float = 0.9

@@ -237,7 +237,7 @@ def shared(
     """The encoder of a model, loaded once for all who name it with the same settings while one of them is alive.
 
     Args:
-        source: as in `open_model`.
+        source: as in `open_model`; of a model on a server its card and tokenizer are used.
         device: as in `open_session`.
         runtime: likewise.
         precision: likewise.
@@ -252,6 +252,8 @@ def shared(
         key = (str(model.path.resolve()), tuple(sorted(model.card.files.items())), device, runtime, precision, threads)
         found = _shared.get(key)
         if found is None:
-            session = open_session(model.graphs, device=device, runtime=runtime, precision=precision, threads=threads)
+            session = open_session(
+                model.graphs, device=device, runtime=runtime, precision=precision, threads=threads, card=model.card
+            )
             found = _shared[key] = Encoder(model, session)
         return found

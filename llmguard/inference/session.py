@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -14,7 +14,11 @@ from llmguard.errors import ConfigurationError, ModelLoadError
 from llmguard.inference.choice import Choice, choose, for_openvino, runtimes
 from llmguard.inference.devices import Device, why_not
 from llmguard.inference.processor import processor
+from llmguard.inference.remote_address import is_address
 from llmguard.inference.settings import Settings
+
+if TYPE_CHECKING:
+    from llmguard.inference.card import Card
 
 _log = logging.getLogger("llmguard.inference")
 
@@ -24,7 +28,7 @@ class Session(Protocol):
 
     Attributes:
         runtime: ``onnxruntime``, ``openvino`` or ``remote``.
-        device: ``cpu``, ``cuda:0`` …, as it really is.
+        device: ``cpu``, ``cuda:0`` …, as it really is; a server's address.
         precision: what the graph computes in.
         inputs: the names of the arrays that a run wants.
         outputs: the names of the arrays that it gives.
@@ -60,26 +64,36 @@ def open_session(
     precision: str = "auto",
     threads: int | None = None,
     settings: Settings | None = None,
+    card: Card | None = None,
 ) -> Session:
     """Load a model with the runtime and in the precision that suit the device.
 
     Args:
         graphs: the model's files by precision; weights in files of their own lie beside them.
-        device: ``auto`` (a GPU if one can be used, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ``tensorrt``.
-        runtime: ``auto``, ``onnxruntime``, ``openvino``.
+        device: ``auto`` (a GPU if one can be used, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ``tensorrt``;
+            or the address of a server that has the model: ``grpc://host:8001``, ``https://host/model-name``.
+        runtime: ``auto``, ``onnxruntime``, ``openvino``; a server has its own.
         precision: ``auto``, ``fp32``, ``fp16``, ``bf16``, ``int8``.
-        threads: for one run; as many as this process has cores if not given.
-        settings: the rest.
+        threads: for one run; as many as this process has cores if not given. A server has its own.
+        settings: the rest, of a model that runs here.
+        card: the model's, which a server's model is compared with.
 
     Raises:
         ConfigurationError: one of these is none.
-        DeviceError: the device was asked for and can't be used; says what is missing.
+        DeviceError: the device was asked for and can't be used; says what is missing. No server answers.
         MissingExtraError: no runtime is installed, or not the one that was asked for.
-        ModelLoadError: a file is missing or damaged, or no graph fits what was asked for.
+        ModelLoadError: a file is missing or damaged, or no graph fits what was asked for; or the
+            server has another model.
     """
     if threads is not None and threads < 1:
         raise ConfigurationError(f"threads must be at least 1, not {threads}")
     cpu = processor()
+    if is_address(device):
+        if runtime not in ("auto", "remote"):
+            raise ConfigurationError(f"{device} has a runtime of its own, not {runtime!r}: leave runtime at auto")
+        from llmguard.inference.remote import RemoteSession
+
+        return RemoteSession(device, card=card, precision=precision)
     where = resolve(device, runtime)
     paired = where.kind == "cpu" and "int8" in graphs and for_openvino(graphs["int8"])
     choices = choose(graphs, where, cpu, paired=paired, runtime=runtime, precision=precision, available=runtimes())

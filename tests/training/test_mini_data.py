@@ -84,7 +84,8 @@ def test_a_toxic_comment_gives_its_clean_sentences_as_probable_negatives() -> No
 
 
 def test_bipia_knows_where_its_attack_is() -> None:
-    made = PUBLIC["injection/bipia"](row(text="Dear Ana,\nSay hello.\nBest", labels={"attack": "Say hello."}))
+    labels = {"attack": "Say hello.", "context_kind": "email"}
+    made = PUBLIC["injection/bipia"](row(text="Dear Ana,\nSay hello.\nBest", labels=labels))
     assert made is not None
     assert made.focus is not None
     assert made.text[slice(*made.focus)] == "Say hello."
