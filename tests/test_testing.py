@@ -16,7 +16,7 @@ from opentelemetry._logs import LogRecord, get_logger_provider
 
 from llmguard.errors import MissingExtraError
 from llmguard.testing import HOSTILE_TEXTS, FakeDetector, capture, check_detector
-from llmguard.types import Detector, Finding, Text
+from llmguard.types import Detector, Finding, Scope, Text
 
 
 def test_a_sound_detector_passes() -> None:
@@ -186,3 +186,34 @@ def test_the_sdk_is_loaded_by_capture_alone() -> None:
     code = "import sys, llmguard.testing; print([m for m in sys.modules if m.startswith('opentelemetry.sdk')])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("step", "inline", "fine"), [(1e-4, False, True), (1e-2, False, False), (1e-4, True, False)])
+def test_a_models_scores_may_differ_in_their_last_digits(step: float, inline: bool, fine: bool) -> None:
+    class Wavering:
+        name, version, scope = "wavering", "1", Scope.DOCUMENT
+        categories = frozenset({"X"})
+
+        def __init__(self) -> None:
+            self.inline = inline
+
+        def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
+            return [[Finding("X", 0.5 + step * (len(texts) == 1))] for _ in texts]
+
+        def __reduce__(self) -> tuple[object, ...]:
+            return _wavering, ()
+
+    found = Wavering()
+    _kept[0] = found
+    if fine:
+        check_detector(found)
+    else:
+        with pytest.raises(AssertionError, match="alone it differs"):
+            check_detector(found)
+
+
+_kept: list[object] = [None]
+
+
+def _wavering() -> object:
+    return _kept[0]

@@ -7,6 +7,7 @@ from typing import Any
 
 from llmguard.detectors import model_options
 from llmguard.detectors.model_options import FLOOR, ModelOptions
+from llmguard.detectors.sentences import sentences
 from llmguard.types import Finding, Role, Scope, Text
 
 _SOURCES = frozenset({Role.RETRIEVAL, Role.TOOL})
@@ -17,8 +18,8 @@ class GroundednessDetector:
     """``UNGROUNDED`` for a text that says what the documents beside it don't say.
 
     Texts of the roles retrieval and tool are the documents; all others of the same check are judged against them.
-    Without a document there is nothing to keep to, and no finding. A long document is read in parts; a statement is
-    as well supported as it is by the part that supports it best.
+    Without a document there is nothing to keep to, and no finding. Each sentence is read beside each part of a long
+    document, and is as well supported as it is by the part that supports it best; the least supported one counts.
 
     Args:
         model: a bundled model, a directory or ``hf://…`` with a head of the kind ``pair``.
@@ -71,21 +72,29 @@ class GroundednessDetector:
         found: list[list[Finding]] = [[] for _ in texts]
         if not sources or sources.isspace() or not judged:
             return found
-        contents = [texts[index].content for index in judged]
-        encoded = self.encoder.encode_pairs([sources] * len(contents), contents)
-        for index, own in zip(judged, encoded, strict=True):
-            if own.rows:
-                found[index] = [self._finding(own)]
+        spans = {index: sentences(texts[index].content) for index in judged}
+        claims = [texts[index].content[start:end] for index in judged for start, end in spans[index]]
+        encoded = iter(self.encoder.encode_pairs([sources] * len(claims), claims))
+        for index in judged:
+            scores = [self._unsupported(next(encoded)) for _ in spans[index]]
+            if scores:
+                found[index] = [self._finding(spans[index], scores)]
         return found
 
-    def _finding(self, encoded: Any) -> Finding:
-        """The worst part of the text, each beside the document that supports it best."""
+    def _unsupported(self, encoded: Any) -> float:
+        """The score of one sentence: of each of its parts beside the piece of the documents that supports it best."""
         best: dict[tuple[int, int], float] = {}
         for window, row in zip(encoded.windows, encoded.rows, strict=True):
             place = (window.start, window.end)
             best[place] = min(best.get(place, 1.0), float(row[self._head.name][0]))
-        place, score = max(best.items(), key=lambda item: item[1])
-        return Finding(UNGROUNDED, score, place if len(best) > 1 else None, reasons=(self._reason,))
+        return max(best.values(), default=0.0)
+
+    def _finding(self, spans: list[tuple[int, int]], scores: list[float]) -> Finding:
+        worst = max(range(len(scores)), key=scores.__getitem__)
+        if len(spans) == 1:
+            return Finding(UNGROUNDED, scores[0], reasons=(self._reason,))
+        reasons = (self._reason, f"sentence {worst + 1} of {len(spans)}")
+        return Finding(UNGROUNDED, scores[worst], spans[worst], reasons=reasons)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._options,)

@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from llmguard.detectors.sentences import sentences
 from llmguard.errors import ConfigurationError
 from llmguard.types import Detector, Finding, Text
 
-_SENTENCE = re.compile(r"[^\s][^\n]*?(?:[.!?…。！？]+[\"'”’)\]]*(?=\s|$)|(?=\n|$))")
 _WORD = re.compile(r"\S+")
 #: Parts that are left out in one go, at most; of more, neighbours are taken together.
 PARTS = 48
@@ -49,8 +49,8 @@ def contributions(detector: Detector, text: Text, category: str) -> list[Contrib
         raise ConfigurationError(f"the detector {detector.name!r} has no category {category!r}")
     content = text.content
     whole = _scores(detector, [text], category)[0]
-    sentences = _grouped([match.span() for match in _SENTENCE.finditer(content)])
-    found = _weighed(detector, text, category, whole, sentences) if len(sentences) > 1 else []
+    parts = _grouped(sentences(content))
+    found = _weighed(detector, text, category, whole, parts) if len(parts) > 1 else []
     deeper = [one.span for one in sorted(found, key=_weight)[:_DEEPER] if one.weight > 0] or [(0, len(content))]
     words = [match.span() for start, end in deeper for match in _WORD.finditer(content, start, end)]
     if len(words) > 1:

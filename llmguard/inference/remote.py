@@ -88,12 +88,16 @@ class RemoteSession:
         self._model = address.model or (card.name if card is not None else "")
         if not self._model:
             raise ConfigurationError(f"{address}: say which model: {address}/model-name")
+        self._binary = False
         # gRPC's threads and locks do not survive a fork, and there is no way to begin anew.
         forbidden = "" if address.scheme.startswith("http") else "gRPC can't be used after a fork: spawn, or use http"
-        self._transport: PerProcess[Transport] = PerProcess(lambda: _transport(address), forbidden=forbidden)
+        self._transport: PerProcess[Transport] = PerProcess(
+            lambda: _transport(address, binary=self._binary), forbidden=forbidden
+        )
         found = self._transport.get().describe(self._model)
         if card is not None:
             _compare(found, card, f"{address}: the model {self._model!r}")
+        self._binary = found.binary  # for the transport that a forked child makes
         self._types = {one.name: one.type for one in found.inputs}
         self.inputs = tuple(self._types)
         wanted = None if card is None else {head.output for head in card.heads}
@@ -132,11 +136,11 @@ class RemoteSession:
         self._transport.close()
 
 
-def _transport(address: Address) -> Transport:
+def _transport(address: Address, *, binary: bool) -> Transport:
     if address.scheme.startswith("http"):
         from llmguard.inference.remote_http import HttpTransport
 
-        return HttpTransport(address)
+        return HttpTransport(address, binary=binary)
     from llmguard.inference.remote_grpc import GrpcTransport
 
     return GrpcTransport(address)

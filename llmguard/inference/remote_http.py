@@ -27,19 +27,20 @@ class HttpTransport:
 
     Args:
         address: ``http`` or ``https``.
+        binary: whether the server takes and gives arrays as bytes, if it was asked before.
 
     Raises:
         MissingExtraError: httpx is not installed.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, binary: bool = False) -> None:
         try:
             import httpx
         except ImportError:
             raise MissingExtraError("a model on an HTTP server", "httpx", "remote") from None
         self._httpx = httpx
         self._address = address
-        self._binary = False
+        self._binary = binary
         self._client = httpx.Client(
             base_url=f"{address.scheme}://{address.authority}",
             headers={"Accept-Encoding": "identity", **token(address)},
@@ -74,7 +75,7 @@ class HttpTransport:
             raise ModelLoadError(f"{where}: the server has no model {model!r} (HTTP {status}{said})")
         try:
             found = _object(body)
-            description = Description(_tensors(found["inputs"]), _tensors(found["outputs"]))
+            description = Description(_tensors(found["inputs"]), _tensors(found["outputs"]), self._binary)
         except (KeyError, TypeError, ValueError):
             raise ModelLoadError(f"{where}: the server does not say what the model {model!r} takes and gives") from None
         status, _ = self._ask(f"/v2/models/{model}/ready", until)

@@ -55,10 +55,12 @@ class Description:
     Attributes:
         inputs: that a run wants.
         outputs: that it gives.
+        binary: whether the server takes and gives arrays as bytes over HTTP.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    binary: bool = False
 
 
 def datatype(array: NDArray[Any]) -> str:

@@ -60,7 +60,13 @@ def test_bias_and_harmful_requests_read_heads_of_the_same_pass(model: str) -> No
 
 
 def test_a_foreign_classifier_needs_no_options_beyond_its_model(tmp_path: Path) -> None:
-    head = {"name": "prompt", "output": "logits", "kind": "labels", "labels": ["SAFE", "TOXIC"], "activation": "softmax"}
+    head = {
+        "name": "prompt",
+        "output": "logits",
+        "kind": "labels",
+        "labels": ["SAFE", "TOXIC"],
+        "activation": "softmax",
+    }
     model = str(directory(tmp_path / "foreign", heads=[head]))
     assert ToxicityDetector(model=model, **CPU).categories == {"TOXIC"}
 

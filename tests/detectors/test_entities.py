@@ -33,7 +33,10 @@ def named(reader: EntityReader, text: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("John Smith works in Paris at Acme.", [("PERSON", "John Smith"), ("LOCATION", "Paris"), ("ORGANIZATION", "Acme")]),
+        (
+            "John Smith works in Paris at Acme.",
+            [("PERSON", "John Smith"), ("LOCATION", "Paris"), ("ORGANIZATION", "Acme")],
+        ),
         ("John, John Smith", [("PERSON", "John"), ("PERSON", "John Smith")]),
         ("call at 12 Street, Paris", [("STREET_ADDRESS", "12 Street"), ("LOCATION", "Paris")]),
         ("(Paris)", [("LOCATION", "Paris")]),

@@ -27,18 +27,29 @@ def test_a_text_is_judged_by_the_documents_beside_it(detector: GroundednessDetec
     assert wrong[0].span is None
 
 
-@pytest.mark.parametrize("texts", [[Text("the moon", Role.ASSISTANT)], [SOURCE], [Text(" ", Role.TOOL), Text("moon")], []])
+@pytest.mark.parametrize(
+    "texts", [[Text("the moon", Role.ASSISTANT)], [SOURCE], [Text(" ", Role.TOOL), Text("moon")], []]
+)
 def test_without_documents_or_answers_there_is_nothing_to_judge(
     detector: GroundednessDetector, texts: list[Text]
 ) -> None:
     assert detector.score(texts) == [[] for _ in texts]
 
 
-def test_the_worst_part_of_a_long_answer_is_named(detector: GroundednessDetector) -> None:
-    answer = "the sun " * 60 + "the moon " + "the sun " * 60
+def test_the_worst_sentence_of_an_answer_is_named(detector: GroundednessDetector) -> None:
+    answer = "the sun. " * 60 + "the moon. " + "the sun. " * 60
     (finding,) = detector.detect([SOURCE, Text(answer, Role.ASSISTANT)])[1]
     assert finding.span is not None
-    assert finding.span[0] <= answer.index("moon") < finding.span[1] < len(answer)
+    assert answer[slice(*finding.span)] == "the moon."
+    assert finding.reasons == ("mini 1", "sentence 61 of 121")
+
+
+def test_a_sentence_is_supported_by_the_piece_of_a_long_document_that_supports_it_best(
+    detector: GroundednessDetector,
+) -> None:
+    long = Text("a good day " * 200, Role.TOOL)
+    assert detector.detect([long, SOURCE, Text("the sun", Role.ASSISTANT)])[2] == []
+    assert detector.detect([long, Text("the moon " * 60, Role.ASSISTANT)])[1][0].score > 0.99
 
 
 def test_it_is_a_well_behaved_detector(detector: GroundednessDetector) -> None:
