@@ -221,12 +221,13 @@ class PiiDetector:
         return without_duplicates(hits)
 
     def _lifted(self, text: str, hits: list[Hit]) -> list[Hit]:
-        """The finds, with those near a context word of their recognizer scored higher."""
-        around = Surroundings(text, (hit.start for hit in hits if self._sources[hit.source].context))
+        """The finds, with those near a context word of their recognizer scored higher; 1 can't be lifted."""
+        sources = self._sources
+        around = Surroundings(text, [hit.start for hit in hits if hit.score < 1 and sources[hit.source].context])
         lifted = []
         for hit in hits:
-            source: Source = self._sources[hit.source]
-            if source.context and around.support(hit.start, hit.source, source.context):
+            source: Source = sources[hit.source]
+            if hit.score < 1 and source.context and around.support(hit.start, hit.source, source.context):
                 score = min(max(hit.score + _LIFT, _LIFTED), 1.0)
                 lifted.append(Hit(hit.category, hit.start, hit.end, score, hit.source, lifted=True))
             else:

@@ -136,16 +136,20 @@ class Surroundings:
 
     def _take(self, low: int, last: int) -> None:
         """Take in the keywords from ``low`` to the first that ends after ``last``."""
+        add = self._words.append
         for match in _WORD.finditer(self._text, low):
-            word = match.group().lower()
+            word = match[0]
             if word in STOP_WORDS:
                 continue
-            if word[-3:] == "ies":
+            word = word.lower()
+            if word in STOP_WORDS:
+                continue
+            if word[-1] == "s" and word[-3:] == "ies":
                 word = lemma(word)
                 if word in STOP_WORDS:
                     continue
             start, end = match.span()
-            self._words.append((start, end, word))
+            add((start, end, word))
             if end > last:
                 break
 

@@ -21,7 +21,7 @@ _SPLITS = b" ."
 _OTHER_SPLITS = (b"/", b"(", b"- ", b" -")
 _NEWLINE = 10
 
-Numbers = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int32]
 
 
 def worth_a_look(chunk: bytes, shortest: int, lines: Callable[[bytes], Sequence[int]]) -> list[int] | None:
@@ -39,20 +39,21 @@ def worth_a_look(chunk: bytes, shortest: int, lines: Callable[[bytes], Sequence[
         return None
     row = np.frombuffer(chunk, np.uint8)
     digit = (row >= ord("0")) & (row <= ord("9"))
-    edges = np.flatnonzero(np.diff(digit.view(np.int8), prepend=0, append=0))
+    edges = np.flatnonzero(np.diff(digit.view(np.int8), prepend=0, append=0)).astype(np.int32)
     starts, ends = edges[::2], edges[1::2]
     lengths = ends - starts
-    if len(starts) < BLOCKS or int(lengths.max()) > _BLOCK:
+    longest = int(lengths.max(initial=0))
+    if len(starts) < BLOCKS or longest > _BLOCK:
         return None
-    order = np.arange(len(starts))
-    apart = np.concatenate(([True], starts[1:] - ends[:-1] > _GAP))
-    begins = (order - np.maximum.accumulate(np.where(apart, order, 0))) % BLOCKS == 0
+    gaps = starts[1:] - ends[:-1]
+    begins = _begins(gaps)
     candidates = np.flatnonzero(begins)
     parts = [candidates]
     for mark in _SPLITS:
         if mark in chunk:
-            seen = np.concatenate(([0], np.cumsum(row == mark)))
-            parts.append(np.flatnonzero(begins | np.concatenate(([False], seen[starts[1:]] > seen[ends[:-1]]))))
+            cut = _holds(row, ends[:-1], gaps, mark)
+            if longest >= shortest or not cut.all():
+                parts.append(np.flatnonzero(begins | np.concatenate(([False], cut))))
     plain = row[digit]
     worth = np.zeros(len(candidates), bool)
     for first in parts:
@@ -64,10 +65,28 @@ def worth_a_look(chunk: bytes, shortest: int, lines: Callable[[bytes], Sequence[
     return found
 
 
+def _begins(gaps: Ints) -> npt.NDArray[np.bool_]:
+    """Which blocks begin a candidate: every twenty-first, and those that stand too far from the one before."""
+    order = np.arange(len(gaps) + 1, dtype=np.int32)
+    if gaps.max() > _GAP:
+        apart = np.concatenate(([True], gaps > _GAP))
+        order -= np.maximum.accumulate(np.where(apart, order, 0))
+    begins: npt.NDArray[np.bool_] = order % BLOCKS == 0
+    return begins
+
+
+def _holds(row: npt.NDArray[np.uint8], ends: Ints, gaps: Ints, mark: int) -> npt.NDArray[np.bool_]:
+    """Which gaps of up to ``_GAP`` characters hold the mark."""
+    found: npt.NDArray[np.bool_] = row[ends] == mark
+    for step in range(1, min(int(gaps.max()), _GAP)):
+        found |= (gaps > step) & (row[np.minimum(ends + step, len(row) - 1)] == mark)
+    return found
+
+
 def _likely(
     plain: npt.NDArray[np.uint8],
-    lengths: Numbers,
-    first: Numbers,
+    lengths: Ints,
+    first: npt.NDArray[np.intp],
     shortest: int,
     lines: Callable[[bytes], Sequence[int]],
 ) -> list[int]:

@@ -169,5 +169,6 @@ def _compare(found: Description, card: Card, where: str) -> None:
         last = own.shape[-1] if own.shape else -1
         if head.labels and last not in (-1, len(head.labels)):
             raise ModelLoadError(
-                f"{where} gives {last} numbers in {own.name}, and the card of {card.name!r} has {len(head.labels)} labels"
+                f"{where} gives {last} numbers in {own.name}, and the card of {card.name!r} has "
+                f"{len(head.labels)} labels"
             )

@@ -92,7 +92,7 @@ class GrpcTransport:
             # The server's own words may quote the arrays.
             raise InferenceError(f"{self._address}: the model {model!r} was not run ({code})") from None
         try:
-            return _arrays(answer)
+            return arrays(answer)
         except ValueError as error:
             raise InferenceError(f"{self._address}: the answer of the model {model!r} is none: {error}") from None
 
@@ -158,7 +158,15 @@ class _Line:
         weakref.finalize(self, channel.close).atexit = False
 
 
-def _arrays(answer: Any) -> dict[str, NDArray[Any]]:
+def arrays(answer: Any) -> dict[str, NDArray[Any]]:
+    """The outputs of an answer, whose contents are raw or by type.
+
+    Args:
+        answer: a ``ModelInferResponse``.
+
+    Raises:
+        ValueError: contents are missing, or don't fit shape or datatype.
+    """
     raw = answer.raw_output_contents
     if raw and len(raw) != len(answer.outputs):
         raise ValueError(f"{len(answer.outputs)} outputs with {len(raw)} contents")

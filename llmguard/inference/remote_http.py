@@ -46,7 +46,7 @@ class HttpTransport:
             headers={"Accept-Encoding": "identity", **token(address)},
             verify=ssl.create_default_context(),
             follow_redirects=False,
-            # What is sent goes to the server that is named: to no proxy and with no password that the environment names.
+            # What is sent goes to the server that is named: no proxy, no password that the environment names.
             trust_env=False,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=_KEEP_S),
         )
@@ -151,7 +151,7 @@ class _Until(dict[str, float]):
         self._until = until
         super().__init__(dict.fromkeys(("connect", "read", "write", "pool"), self._left()))
 
-    def get(self, key: str, default: Any = None) -> Any:  # noqa: ARG002
+    def get(self, key: str, default: Any = None) -> Any:
         """What is left, in seconds."""
         return self._left()
 

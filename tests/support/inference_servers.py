@@ -8,6 +8,7 @@ another client of it wrote.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import ssl
 import threading
@@ -27,8 +28,8 @@ class Model:
 
     Attributes:
         floats: the datatype of the outputs: FP32, FP16, BF16.
-        mode: "" serves; ``error`` and ``garbage`` answer that, ``drop`` hangs up, ``hang`` waits for the gate, ``short``
-            leaves out the last byte, ``less`` the last output.
+        mode: "" serves; ``error``, ``garbage``, ``redirect``, ``refuse`` and ``web`` answer that, ``drop`` hangs up,
+            ``hang`` waits for the gate, ``short`` leaves out the last byte, ``less`` the last output.
     """
 
     def __init__(self, path: Path, name: str = "small", floats: str = "FP32") -> None:
@@ -68,81 +69,80 @@ def _bytes(value: np.ndarray[Any, Any], floats: str) -> bytes:
     return value.astype(NUMBERS[floats]).tobytes()
 
 
-def _handler(model: Model, *, binary: bool) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
+def _numbers(content: bytes, floats: str) -> list[float]:
+    kind = np.dtype(NUMBERS[floats])
+    found = np.frombuffer(content[: len(content) // kind.itemsize * kind.itemsize], kind)
+    return ((found.astype(np.uint32) << 16).view(np.float32) if floats == "BF16" else found).tolist()
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
-            pass
 
-        def answer(self, status: int, body: Any = b"", **headers: str) -> None:
-            content = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(content))}.items():
-                self.send_header(name.replace("_", "-"), value)
-            self.end_headers()
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    model: Model
+    binary: bool
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
+        pass
+
+    def answer(self, status: int, body: Any = b"", **headers: str) -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        with contextlib.suppress(OSError):  # who asked may have gone
             self.wfile.write(content)
 
-        def do_GET(self) -> None:
-            model.seen = dict(self.headers)
-            if model.mode == "redirect":
-                self.answer(302, Location="/elsewhere")
-            elif model.mode == "refuse":
-                self.answer(401)
-            elif model.mode == "web":
-                self.answer(404, b"<html>")
-            elif self.path == "/v2/health/ready":
-                self.answer(200 if model.server_ready else 503)
-            elif self.path == "/v2":
-                self.answer(200, {"name": "test", "extensions": ["binary_tensor_data"] if binary else []})
-            elif self.path == f"/v2/models/{model.name}":
-                self.answer(200, {"name": model.name, **{key: _said(own) for key, own in _both(model)}})
-            elif self.path == f"/v2/models/{model.name}/ready":
-                self.answer(200 if model.ready else 400)
+    def do_GET(self) -> None:
+        model = self.model
+        model.seen = dict(self.headers)
+        odd = {"redirect": 302, "refuse": 401, "web": 404}
+        if model.mode in odd:
+            self.answer(odd[model.mode], b"<html>", Location="/elsewhere")
+            return
+        said = {key: _said(own) for key, own in _both(model)}
+        answers: dict[str, tuple[int, Any]] = {
+            "/v2/health/ready": (200 if model.server_ready else 503, b""),
+            "/v2": (200, {"name": "test", "extensions": ["binary_tensor_data"] if self.binary else []}),
+            f"/v2/models/{model.name}": (200, {"name": model.name, **said}),
+            f"/v2/models/{model.name}/ready": (200 if model.ready else 400, b""),
+        }
+        self.answer(*answers.get(self.path, (400, {"error": "Request for unknown model"})))
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.model.mode == "drop":
+            self.model.entered.set()
+            self.close_connection = True
+        elif self.model.mode == "error":
+            self.answer(500, {"error": f"bad input {body!r}"})
+        elif self.model.mode == "garbage":
+            self.answer(200, b"{")
+        else:
+            self.infer(body)
+
+    def infer(self, body: bytes) -> None:
+        assert self.path == f"/v2/models/{self.model.name}/infer"
+        length = int(self.headers.get("Inference-Header-Content-Length", len(body)))
+        assert (length < len(body)) == self.binary
+        head, raw = json.loads(body[:length]), io.BytesIO(body[length:])
+        feeds = {}
+        for one in head["inputs"]:
+            kind = NUMBERS[one["datatype"]]
+            size = one.get("parameters", {}).get("binary_data_size")
+            flat = np.array(one["data"], kind) if size is None else np.frombuffer(raw.read(size), kind)
+            feeds[one["name"]] = flat.reshape(one["shape"])
+        outputs, contents = [], []
+        for name, shape, content in self.model.run(feeds, [one["name"] for one in head["outputs"]]):
+            said = {"name": name, "shape": shape, "datatype": self.model.floats}
+            if self.binary:
+                contents.append(content)
+                outputs.append({**said, "parameters": {"binary_data_size": len(content)}})
             else:
-                self.answer(400, {"error": "Request for unknown model"})
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if model.mode == "drop":
-                model.entered.set()
-                self.close_connection = True
-                return
-            if model.mode == "error":
-                self.answer(500, {"error": f"bad input {body!r}"})
-                return
-            if model.mode == "garbage":
-                self.answer(200, b"{")
-                return
-            assert self.path == f"/v2/models/{model.name}/infer"
-            length = int(self.headers.get("Inference-Header-Content-Length", len(body)))
-            head, place, feeds = json.loads(body[:length]), length, {}
-            assert (length < len(body)) == binary
-            for one in head["inputs"]:
-                kind = NUMBERS[one["datatype"]]
-                if binary:
-                    end = place + one["parameters"]["binary_data_size"]
-                    feeds[one["name"]] = np.frombuffer(body[place:end], kind).reshape(one["shape"])
-                    place = end
-                else:
-                    feeds[one["name"]] = np.array(one["data"], kind).reshape(one["shape"])
-            outputs, raw = [], b""
-            for name, shape, content in model.run(feeds, [one["name"] for one in head["outputs"]]):
-                said = {"name": name, "shape": shape, "datatype": model.floats}
-                if binary:
-                    raw += content
-                    outputs.append({**said, "parameters": {"binary_data_size": len(content)}})
-                else:
-                    size = np.dtype(NUMBERS[model.floats]).itemsize
-                    values = np.frombuffer(content[: len(content) // size * size], NUMBERS[model.floats])
-                    outputs.append({**said, "data": values.tolist()})
-            answer = json.dumps({"model_name": model.name, "outputs": outputs}).encode()
-            headers = {"Inference_Header_Content_Length": str(len(answer))} if binary else {}
-            with contextlib.suppress(OSError):  # who asked may have gone
-                self.answer(200, answer + raw, **headers)
-
-    return Handler
+                outputs.append({**said, "data": _numbers(content, self.model.floats)})
+        answer = json.dumps({"model_name": self.model.name, "outputs": outputs}).encode()
+        headers = {"Inference_Header_Content_Length": str(len(answer))} if self.binary else {}
+        self.answer(200, b"".join([answer, *contents]), **headers)
 
 
 def _both(model: Model) -> list[tuple[str, list[tuple[str, str, list[int]]]]]:
@@ -163,7 +163,8 @@ def http_server(
     model: Model, *, binary: bool = True, port: int = 0, tls: tuple[Path, Path] | None = None
 ) -> Iterator[str]:
     """Serve a model over HTTP; the address. ``tls``: certificate and key."""
-    server = _Server(("127.0.0.1", port), _handler(model, binary=binary))
+    handler = type("Handler", (_Handler,), {"model": model, "binary": binary})
+    server = _Server(("127.0.0.1", port), handler)
     if tls is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*tls)
