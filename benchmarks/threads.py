@@ -14,7 +14,7 @@ from benchmarks.timing import row
 from llmguard import Guard
 
 SECONDS = 0.6
-ROUNDS = 5
+ROUNDS = 9
 
 
 def _rate(check: Callable[[], object], threads: int) -> float:

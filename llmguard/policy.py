@@ -55,7 +55,9 @@ class Policy(Strict):
         default=(), description="A preset or a path, or a list of them; empty once they are merged in."
     )
     mode: Mode = Field(default="enforce", description="enforce, shadow (decide, change nothing), or {canary: share}.")
-    device: Device = Field(default="auto", description="auto, cpu, cuda, cuda:0, tensorrt, or grpc://host:port.")
+    device: Device = Field(
+        default="auto", description="Of models: auto, cpu, cuda, cuda:0, tensorrt, grpc://host:port, https://host/name."
+    )
     on_block: OnBlockOrWord = Field(default="raise", description="raise, {reply: text}, {retry: times}, or fallback.")
     overlap: Switch = Field(default=False, description="Start the call while its input is still being checked.")
     deadline_ms: Milliseconds = Field(default=2000.0, description="For each detector whose rules say none.")

@@ -18,7 +18,7 @@ _REACH = 12
 
 def sentences(text: str) -> list[tuple[int, int]]:
     """Half-open spans of the sentences, in order, without the white space between them; linear in the text."""
-    found = []
+    found: list[tuple[int, int]] = []
     start = 0
     for match in _END.finditer(text):
         end = match.end()

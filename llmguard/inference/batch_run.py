@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar, cast
 
+from llmguard import limits
 from llmguard.errors import DeadlineError, InferenceError, OverloadError
 from llmguard.inference.batch_request import Item, Request
 
@@ -104,8 +106,10 @@ class Runs(Generic[T, R]):
             for item, answer in zip(items, answers, strict=True):
                 self._owner(item).put(item.index, answer)
             return took, []
-        if len(items) == 1:
-            self._owner(items[0]).fail(answers)
+        if len(items) == 1 or isinstance(answers, DeadlineError | OverloadError):
+            # What came too late, or found no room, would do so one by one as well, and hold up all behind it.
+            for item in items:
+                self._owner(item).fail(answers)
             return float("nan"), []
         return float("nan"), self._one_by_one(items)
 
@@ -114,10 +118,15 @@ class Runs(Generic[T, R]):
         return cast("Call[T, R]", item.request)  # nothing else is ever put into a batcher's queue
 
     def _attempt(self, items: Sequence[Item[T]]) -> Sequence[R] | Exception:
+        # As long as anybody's answer is of use: a model on a server may take any time.
+        until = max([self._owner(item).deadline for item in items])
+        before = limits.deadline.set(None if math.isinf(until) else until)
         try:
             answers = list(self._run([item.value for item in items]))
         except Exception as error:  # noqa: BLE001 - handed to whoever waits for the answer
             return error
+        finally:
+            limits.deadline.reset(before)
         if len(answers) != len(items):
             return InferenceError(f"the model gave {len(answers)} answers to {len(items)} texts")
         return answers

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmguard import limits
 from llmguard.errors import ConfigurationError, DeadlineError, InferenceError, OverloadError
 from llmguard.inference import batcher as module
 from llmguard.inference.batcher import Batcher
@@ -618,3 +619,33 @@ print("end")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("end\n", "")
+
+
+def test_a_run_is_bound_by_the_latest_deadline_of_its_batch_on_any_thread() -> None:
+    seen: list[float | None] = []
+
+    def run(items: Sequence[int]) -> Sequence[int]:
+        seen.append(limits.deadline.get())
+        return items
+
+    batcher = Batcher(run, length=lambda _: 1, max_items=8, max_tokens=8)
+    until = time.monotonic() + 60
+    assert batcher.submit([1], deadline=until).result(30) == [1]
+    assert batcher.answer([2], deadline=until + 1) == [2]
+    assert batcher.answer([3]) == [3]
+    batcher.close()
+    assert seen == [until, until + 1, None]
+
+
+def test_a_batch_that_came_too_late_is_not_run_again_one_by_one() -> None:
+    runs: list[int] = []
+
+    def run(items: Sequence[int]) -> Sequence[int]:
+        runs.append(len(items))
+        raise DeadlineError("the server did not answer in time")
+
+    batcher = Batcher(run, length=lambda _: 1, max_items=8, max_tokens=8)
+    with pytest.raises(DeadlineError):
+        batcher.answer([1, 2, 3])
+    batcher.close()
+    assert runs == [3]

@@ -21,7 +21,7 @@ FAMILIES = ("bert", "roberta", "xlm-roberta")
 
 
 def torch_or_skip() -> Any:
-    """PyTorch, transformers and Detoxify, which only an export needs; in CI's environment for them they must be there."""
+    """PyTorch, transformers and Detoxify, which an export needs; in CI's environment for them they must be there."""
     if os.environ.get("CI") == "true" and os.environ.get("LLMGUARD_TORCH") != "elsewhere":
         import torch
 
