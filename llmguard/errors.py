@@ -8,6 +8,7 @@
     │   ├── DeviceError           a device was asked for and is not there; says what is missing
     │   └── ModelLoadError        a model's files are missing, damaged, tampered with, or don't fit together
     ├── DetectorError             a detector gave an answer that is none
+    ├── DialectError              a body or an event is not in its wire format; says where
     ├── InferenceError            a model's run failed, or its answer is none
     │   ├── DeadlineError         the answer would come too late, so the run was not begun
     │   └── OverloadError         more texts wait for the model than its queue holds
@@ -91,6 +92,10 @@ class DeviceError(ConfigurationError):
 
 class ModelLoadError(ConfigurationError):
     """Raised when a model's files are missing, damaged, tampered with, or don't fit together."""
+
+
+class DialectError(LlmGuardError, ValueError):
+    """Raised for a body or an event that is not in its wire format; says where, by a JSON pointer or an offset."""
 
 
 class InferenceError(LlmGuardError):
