@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmguard.detectors.occlusion import every_score
 from llmguard.errors import ConfigurationError, DetectorError, nearest
 from llmguard.examples import Example, Kind, one_kind
 from llmguard.figures import Figures, figures, span_figures, span_tally
@@ -203,8 +204,7 @@ def _ask(detector: Detector, batch: Sequence[Example], role: Role) -> tuple[Sequ
     started = time.perf_counter()
     try:
         # A detector with scores leaves out the lowest; ranking texts takes them all.
-        score = getattr(detector, "score", None)
-        answers = (score if callable(score) else detector.detect)(texts)
+        answers = every_score(detector, texts)
         took = time.perf_counter() - started
         _check(detector.name, texts, answers)
     except DetectorError:

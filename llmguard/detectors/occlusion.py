@@ -7,7 +7,7 @@ Convolutional Networks", ECCV 2014). First sentences, then the words of those th
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from llmguard.detectors.sentences import sentences
@@ -76,7 +76,12 @@ def _weighed(
     return [Contribution(span, whole - score) for span, score in zip(spans, scores, strict=True)]
 
 
+def every_score(detector: Detector, texts: Sequence[Text]) -> Sequence[Sequence[Finding]]:
+    """A detector's findings whatever their score; one that has no method ``score`` gives what it gives."""
+    ask: Callable[[Sequence[Text]], Sequence[Sequence[Finding]]] = getattr(detector, "score", detector.detect)
+    return ask(texts) if callable(ask) else detector.detect(texts)
+
+
 def _scores(detector: Detector, texts: Sequence[Text], category: str) -> list[float]:
-    score = getattr(detector, "score", None)
-    answers: Sequence[Sequence[Finding]] = (score if callable(score) else detector.detect)(texts)
+    answers = every_score(detector, texts)
     return [max((found.score for found in own if found.category == category), default=0.0) for own in answers]

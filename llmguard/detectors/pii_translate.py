@@ -19,7 +19,7 @@ from typing import Any
 
 from llmguard.detectors.pii_classes import CONSUMING, Untranslatable, members, spelled
 
-_OPEN_FROM = 40
+OPEN_FROM = 40
 _RUN_FROM = 24
 _RUN_KINDS = 80
 _AT = {
@@ -30,8 +30,8 @@ _AT = {
     ops.AT_BEGINNING: "(?m:^)",
     ops.AT_END: "(?m:$)",
 }
-_REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
-_ASSERTS = (ops.ASSERT, ops.ASSERT_NOT)
+REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
+ASSERTS = (ops.ASSERT, ops.ASSERT_NOT)
 _FLOATING = re.compile(r"\(\?=\.\*\?((?:\[[^\]\\]+\]|\\d)(?:\{\d+\})?)\)")
 _SAMPLE = (
     b"Please send the three reports of 2024 to everyone in the department before Friday, and tell them that "
@@ -68,7 +68,7 @@ class Translation:
     run: bool = False
 
 
-def _parse(pattern: str, flags: int) -> Any:
+def parsed(pattern: str, flags: int) -> Any:
     import regex
 
     if flags & (regex.VERBOSE | regex.ASCII | regex.LOCALE | regex.REVERSE | regex.WORD | regex.VERSION1):
@@ -86,7 +86,7 @@ def _parse(pattern: str, flags: int) -> Any:
     return tree
 
 
-class _Emitter:
+class Emitter:
     """Writes nodes of one pattern as RE2 and gathers what they consume."""
 
     def __init__(self, flags: int, rare: bool) -> None:
@@ -113,21 +113,21 @@ class _Emitter:
             return text
         if op is ops.ATOMIC_GROUP:
             return f"(?:{self.write(value)})"
-        if op in _REPEATS:
+        if op in REPEATS:
             return self._repeat(*value)
         if op is ops.GROUPREF and value in self._groups:
             return self._groups[value]
         self.zero_width = True
         if op is ops.AT and value in _AT:
             return _AT[value]
-        if op in _ASSERTS:
+        if op in ASSERTS:
             return ""
         raise Untranslatable
 
     def _repeat(self, low: int, high: Any, nodes: Nodes) -> str:
         body = f"(?:{self.write(nodes)})"
-        if high is ops.MAXREPEAT or high > _OPEN_FROM:
-            return body + ("*" if low == 0 else f"{{{min(low, _OPEN_FROM)},}}")
+        if high is ops.MAXREPEAT or high > OPEN_FROM:
+            return body + ("*" if low == 0 else f"{{{min(low, OPEN_FROM)},}}")
         return f"{body}{{{low},{high}}}"
 
 
@@ -155,9 +155,9 @@ def _beside(op: Any, nodes: Nodes, edge: str, flags: int, rare: bool) -> str:
 
 def _lookback(nodes: Nodes, pattern: str, flags: int, rare: bool) -> Translation | None:
     """For a pattern that begins with many of one class, as a host name does: look for where they end."""
-    width, emitter = 0, _Emitter(flags, rare)
+    width, emitter = 0, Emitter(flags, rare)
     for index, (op, value) in enumerate(nodes):
-        if op not in _REPEATS or value[1] is ops.MAXREPEAT:
+        if op not in REPEATS or value[1] is ops.MAXREPEAT:
             return None
         low, high, body = value
         emitter.write(body)
@@ -165,13 +165,13 @@ def _lookback(nodes: Nodes, pattern: str, flags: int, rare: bool) -> Translation
             return None
         single = len(body) == 1 and body[0][0] in CONSUMING
         width += high * (1 if single else parser.SubPattern(parser.State(), list(body)).getwidth()[1])
-        if single and low >= 1 and high > _OPEN_FROM:
+        if single and low >= 1 and high > OPEN_FROM:
             kind, what = body[0]
             last = spelled(members(kind, what, flags, rare).inside)
-            finder = last + _Emitter(flags, rare).write(nodes[index + 1 :])
+            finder = last + Emitter(flags, rare).write(nodes[index + 1 :])
             lead = "".join(sorted(emitter.chars)).encode()
             return Translation(finder, pattern, lookback=width, lead=lead)
-        if width > 2 * _OPEN_FROM:
+        if width > 2 * OPEN_FROM:
             return None
     return None
 
@@ -192,12 +192,12 @@ def _head(nodes: Nodes, flags: int, rare: bool) -> tuple[int, str, list[str], li
     count, anchor = 0, ""
     needs: list[str] = []
     ahead: list[str] = []
-    while nodes[count][0] in (ops.AT, *_ASSERTS):
+    while nodes[count][0] in (ops.AT, *ASSERTS):
         op, value = nodes[count]
         if op is ops.AT:
-            anchor += _Emitter(flags, rare).write([(op, value)])
+            anchor += Emitter(flags, rare).write([(op, value)])
         elif op is ops.ASSERT:
-            needs.append(_Emitter(flags, rare).write(value[1]))
+            needs.append(Emitter(flags, rare).write(value[1]))
             if value[0] > 0:
                 ahead.append(needs[-1])
         count += 1
@@ -206,8 +206,8 @@ def _head(nodes: Nodes, flags: int, rare: bool) -> tuple[int, str, list[str], li
 
 def _in_runs_with(pattern: str, flags: int, ending: str, *, rare: bool) -> Translation:
     """Runs of what the pattern consumes, if ``ending`` stands in them."""
-    emitter = _Emitter(flags, rare)
-    emitter.write(list(_parse(pattern, flags)))
+    emitter = Emitter(flags, rare)
+    emitter.write(list(parsed(pattern, flags)))
     some = spelled(emitter.chars)
     return Translation(f"{some}*{ending}{some}*", pattern, run=True)
 
@@ -226,26 +226,26 @@ def translate(pattern: str, flags: int, *, rare: bool, ending: str = "") -> Tran
     Raises:
         Untranslatable: the pattern can match the empty string, or has something that is not known here.
     """
-    tree = _parse(pattern, flags)
+    tree = parsed(pattern, flags)
     if ending:
         return _in_runs_with(pattern, flags, ending, rare=rare)
     referring = re.search(r"\\[1-9]|\(\?P=", pattern) is not None
     nodes = list(tree) if referring else _unwrap(list(tree))
 
     before = after = ""
-    if nodes[0][0] in _ASSERTS and nodes[0][1][0] < 0:
+    if nodes[0][0] in ASSERTS and nodes[0][1][0] < 0:
         before = _beside(nodes[0][0], nodes[0][1][1], r"\A", flags, rare)
-    if nodes[-1][0] in _ASSERTS and nodes[-1][1][0] > 0:
+    if nodes[-1][0] in ASSERTS and nodes[-1][1][0] > 0:
         after = _beside(nodes[-1][0], nodes[-1][1][1], r"\z", flags, rare)
 
     head, anchor, needs, ahead = _head(nodes, flags, rare)
     if head == 0 and (found := _lookback(nodes, pattern, flags, rare)):
         return found
-    emitter = _Emitter(flags, rare)
+    emitter = Emitter(flags, rare)
     core = anchor + emitter.write(nodes[head:])
-    low = min(tree.getwidth()[0], _OPEN_FROM)
+    low = min(tree.getwidth()[0], OPEN_FROM)
     if head == 0 and not emitter.zero_width and low >= _RUN_FROM and len(emitter.chars) <= _RUN_KINDS:
-        first = _Emitter(flags, rare).write(nodes[:1])
+        first = Emitter(flags, rare).write(nodes[:1])
         return Translation(f"{spelled(emitter.chars)}{{{low},}}", pattern, (first,), run=True)
     finder = before + core + after
     if ahead and not before:

@@ -17,6 +17,7 @@ class Member(Protocol):
 
     def close(self, *, drain: bool = False, timeout_s: float = 5.0) -> bool:
         """End."""
+        ...
 
 
 _alive: weakref.WeakSet[Member] = weakref.WeakSet()

@@ -174,9 +174,11 @@ class Batcher(Generic[T, R]):
             now = time.monotonic()
             busy_s = max(0.0, self._ends - now) if self._runner is not None else 0.0
             if self._closed:
-                reason, shed = "closed", [call]
+                reason = "closed"
+                shed.append(call)
             elif self._queue.late(call, now, busy_s):
-                reason, shed = "deadline", [call]
+                reason = "deadline"
+                shed.append(call)
             else:
                 reason, shed = "full", self._queue.offer(call, now)
                 if self._worker is None:

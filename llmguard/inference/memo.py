@@ -85,7 +85,10 @@ class Memo(Generic[T]):
 
     @staticmethod
     def _value(known: T | Future[T]) -> T:
-        return known.result() if isinstance(known, Future) else known
+        if isinstance(known, Future):
+            found: T = known.result()
+            return found
+        return known
 
     @staticmethod
     def _failed(known: dict[bytes, T | Future[T]], key: bytes, wait: Callable[[Future[T]], T]) -> bool:
