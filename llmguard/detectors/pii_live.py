@@ -1,8 +1,9 @@
 """Where in a text that is still growing a match may be under way: exactly, by automaton.
 
-For each pattern there is one that takes every beginning of its matches, and nothing else: of ``abc`` it is ``a|ab|abc``.
-Anchored at the end of what is there, RE2 runs it backwards from the end, only as far as a match could reach, and says
-where the earliest one begins. A match that is complete may still grow, or be forbidden by what follows, so it counts too.
+For each pattern there is one that takes every beginning of its matches, and nothing else: of ``abc`` it is
+``a|ab|abc``. Anchored at the end of what is there, RE2 runs it backwards from the end, only as far as a match could
+reach, and says where the earliest one begins. A match that is complete may still grow, or be forbidden by what
+follows, so it counts too.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class _Beginnings(Emitter):
     def beginnings(self, nodes: Nodes) -> str | None:
         """All beginnings of at least one character; None where nothing is consumed.
 
-        Of a sequence those of its first node, or that node whole and the beginnings of the rest: so the pattern is about
-        twice as long as the one that it is made of, and no more.
+        Of a sequence those of its first node, or that node whole and the beginnings of the rest: so the pattern is
+        about twice as long as the one that it is made of, and no more.
         """
         rest = list(nodes)
         while rest and _is_width_less(rest[-1][0]):

@@ -69,6 +69,11 @@ class Translation:
 
 
 def parsed(pattern: str, flags: int) -> Any:
+    """The tree of a pattern as the ``regex`` module compiles it with ``flags``.
+
+    Raises:
+        Untranslatable: it has something that is not known here, or can match the empty string.
+    """
     import regex
 
     if flags & (regex.VERBOSE | regex.ASCII | regex.LOCALE | regex.REVERSE | regex.WORD | regex.VERSION1):
@@ -97,6 +102,7 @@ class Emitter:
         self._groups: dict[int, str] = {}
 
     def write(self, nodes: Nodes) -> str:
+        """The nodes in RE2's syntax."""
         return "".join(self._node(op, value) for op, value in nodes)
 
     def _node(self, op: Any, value: Any) -> str:

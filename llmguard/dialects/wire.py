@@ -221,7 +221,7 @@ class Dialect(Protocol):
         ...
 
     def refusal(self, request: Body, text: str) -> Json:
-        """A whole response, well formed, in place of the provider's: it says ``text``, and that content was filtered."""
+        """A whole response, well formed, in place of the provider's: it says ``text`` and that content was filtered."""
         ...
 
     def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:

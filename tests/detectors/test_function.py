@@ -60,9 +60,9 @@ def test_keeps_the_promises_of_a_detector(one: FunctionDetector) -> None:
 
 
 def test_a_decorated_function_pickles_as_itself() -> None:
-    assert pickle.loads(pickle.dumps(competitor)) is competitor  # noqa: S301 - our own bytes
+    assert pickle.loads(pickle.dumps(competitor)) is competitor
     wrapped = FunctionDetector(plain, name="plain", categories=["ANY"], version="3")
-    copy = pickle.loads(pickle.dumps(wrapped))  # noqa: S301 - our own bytes
+    copy = pickle.loads(pickle.dumps(wrapped))
     assert (copy.name, copy.version, copy.detect([Text("x")])) == ("plain", "3", [[Finding("ANY")]])
 
 

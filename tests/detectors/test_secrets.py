@@ -523,7 +523,7 @@ def test_without_detect_secrets_the_error_names_the_pip_command(monkeypatch: pyt
 
 
 def test_it_pickles_and_serves_threads() -> None:
-    detector = pickle.loads(pickle.dumps(SecretsDetector(allow_list=["hunter2"])))  # noqa: S301 - our own bytes
+    detector = pickle.loads(pickle.dumps(SecretsDetector(allow_list=["hunter2"])))
     texts = [f"{SHAPES[name][1](8)} password='hunter2'" for name in sorted(SHAPES)]
     alone = [detect(text, detector) for text in texts]
     with ThreadPoolExecutor(4) as pool:

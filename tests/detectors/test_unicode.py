@@ -92,6 +92,6 @@ def test_many_findings_and_neighbours() -> None:
 
 
 def test_it_pickles() -> None:
-    twin = pickle.loads(pickle.dumps(DETECTOR))  # noqa: S301 - our own bytes
+    twin = pickle.loads(pickle.dumps(DETECTOR))
 
     assert twin.detect([Text("pаypal")]) == DETECTOR.detect([Text("pаypal")])

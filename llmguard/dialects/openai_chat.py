@@ -1,0 +1,265 @@
+"""Chat completions: OpenAI's, Azure OpenAI's, and those of the servers that speak it (vLLM, llama.cpp, Ollama).
+
+Follows "Create chat completion" and "The chat completion chunk object" of OpenAI's API reference
+(https://platform.openai.com/docs/api-reference/chat), "Azure OpenAI On Your Data API reference"
+(https://learn.microsoft.com/azure/ai-services/openai/references/on-your-data) and the extra parameters of vLLM's
+OpenAI-compatible server (https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html); read 2026-11-21.
+
+Log probabilities say the text once more, in tokens and bytes, with alternatives that were not chosen. They are uncovered,
+one place a choice: whoever changes a text or holds one back must take them out of the answer. So must token ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from llmguard.dialects.openai_common import (
+    CREATED,
+    check_answer,
+    constraints,
+    definition,
+    error_body,
+    error_of,
+    exact,
+    facts,
+    finished,
+    index_of,
+    is_name,
+    model_of,
+    opened,
+    parsed,
+    rest,
+)
+from llmguard.dialects.pointer import child, strings
+from llmguard.dialects.reader import Reader, Says, flag, mapping, objects, optional, word
+from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Part, Route
+from llmguard.errors import DialectError
+from llmguard.types import Role, Stage
+
+_ROLES = {
+    "system": (Stage.INPUT, Role.SYSTEM),
+    "developer": (Stage.INPUT, Role.SYSTEM),
+    "assistant": (Stage.INPUT, Role.ASSISTANT),
+    "tool": (Stage.TOOL_RESULT, Role.TOOL),
+    "function": (Stage.TOOL_RESULT, Role.TOOL),
+    "document": (Stage.CONTEXT, Role.RETRIEVAL),
+}
+_SPOKEN = ("refusal", "reasoning_content", "reasoning")
+_TEXT_KEY = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal", "thinking": "thinking"}
+_PART = frozenset({"type", "prompt_cache_breakpoint", "cache_control"})
+_MESSAGE = frozenset(
+    {"role", "content", "name", "tool_calls", "function_call", "tool_call_id", "audio", "annotations", "context"}
+).union(_SPOKEN)
+_CALL = frozenset({"id", "type", "index", "function", "custom"})
+_REQUEST = frozenset(
+    {"messages", "model", "stream", "tools", "functions", "documents", "prediction", "data_sources", "chat_template"}
+    | {"chat_template_kwargs", "web_search_options", "response_format", "stop", "n"}
+)
+_CHOICE = frozenset(
+    {"index", "message", "delta", "finish_reason", "native_finish_reason", "stop_reason", "logprobs", "token_ids"}
+    | {"content_filter_results", "content_filter_result", "content_filter_offsets"}
+)
+
+
+class OpenAiChat:
+    """The dialect of chat completions; see the module.
+
+    Args:
+        name: of the dialect.
+        provider: for telemetry.
+        paths: of its routes.
+    """
+
+    operation: str = "chat"
+    framing: Framing | None = Framing.SSE
+
+    def __init__(self, name: str, provider: str, paths: Sequence[str]) -> None:
+        self.name = name
+        self.provider = provider
+        self.routes = tuple([Route("POST", path) for path in paths])
+
+    def request(self, body: Json, path: Mapping[str, str]) -> Body:
+        """The texts of a request."""
+        root, reader = mapping(body, ""), Reader()
+        exact(root, _REQUEST, "")
+        add_messages(reader, root.get("messages"))
+        for key in ("tools", "functions"):
+            for where, tool in objects(root.get(key), child("", key)):
+                definition(reader, tool, where)
+        reader.tree(root.get("documents"), "/documents", Stage.CONTEXT)
+        for key in ("chat_template", "chat_template_kwargs", "web_search_options"):
+            definition(reader, root.get(key), child("", key))
+        prediction = optional(root.get("prediction"), "/prediction")
+        _content(reader, prediction.get("content"), "/prediction/content", Stage.INPUT, Role.ASSISTANT)
+        for where, source in objects(root.get("data_sources"), "/data_sources"):
+            said = optional(source.get("parameters"), child(where, "parameters")).get("role_information")
+            reader.text(said, f"{where}/parameters/role_information", Stage.INPUT, Role.SYSTEM)
+        constraints(reader, root)
+        return reader.body(model=model_of(root, path), stream=flag(root, "stream"))
+
+    def response(self, body: Json) -> Body:
+        """The texts of an answer, or of an error."""
+        root, reader = mapping(body, ""), Reader()
+        error = error_of(reader, root)
+        check_answer(root, "choices", error)
+        finish: list[str] = []
+        for where, choice in objects(root.get("choices"), "/choices"):
+            place = child(where, "message")
+            _message(reader, mapping(choice.get("message"), place), place, Stage.OUTPUT, Role.ASSISTANT)
+            finish += _choice(reader, choice, where)
+        _again(reader, root)
+        return reader.body(**facts(root, finish, error))
+
+    def event(self, frame: Frame) -> Event:
+        """The pieces in a chunk. What it ends are choices: every channel whose name begins with one and a slash."""
+        if frame.data == "[DONE]":
+            return Event(last=True)
+        root, reader = parsed(frame), Reader(Says.PIECE)
+        error = error_of(reader, root)
+        finish: list[str] = []
+        for order, (where, choice) in enumerate(objects(root.get("choices"), "/choices")):
+            index = str(index_of(choice, order))
+            for key, channel in (("delta", index), ("message", "")):
+                place = child(where, key)
+                said = optional(choice.get(key), place)
+                _message(reader, said, place, Stage.OUTPUT, Role.ASSISTANT, channel)
+            if reasons := _choice(reader, choice, where):
+                finish += reasons
+                reader.ends.append(index)
+        _again(reader, root)
+        return reader.event(**facts(root, finish, error))
+
+    def refusal(self, request: Body, text: str) -> Json:
+        """A completion of one choice, with no tokens spent."""
+        message = {"role": "assistant", "content": text, "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "content_filter"}
+        usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+        head = {"id": "chatcmpl-llmguard", "object": "chat.completion", "created": CREATED, "model": request.model}
+        return {**head, "choices": [choice], "usage": usage}
+
+    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
+        """Chunks that say the text in every choice still open, and finish it."""
+        if finished(seen):
+            return []
+        first, choices = opened(seen)
+        frames = []
+        for index, begun in choices.items():
+            if text or not begun:
+                delta = {"content": text} if begun else {"role": "assistant", "content": text}
+                frames.append(_chunk(first, index, delta, None))
+            frames.append(_chunk(first, index, {}, "content_filter"))
+        return [*frames, Frame("[DONE]")]
+
+    def error(self, message: str, code: str) -> Json:
+        """An error's body."""
+        return error_body(message, code)
+
+
+def add_messages(reader: Reader, messages: Json) -> None:
+    """The texts of a request's messages, at ``/messages``.
+
+    Raises:
+        DialectError: they are none.
+    """
+    if not isinstance(messages, list):
+        raise DialectError("/messages: must be an array")
+    for where, message in objects(messages, "/messages"):
+        role = message.get("role")
+        if not isinstance(role, str) or not is_name(role):
+            raise DialectError(f"{where}/role: must be the name of a role")
+        stage, who = _ROLES.get(role, (Stage.INPUT, Role.USER))
+        _message(reader, message, where, stage, who)
+
+
+def _message(
+    reader: Reader, message: Mapping[str, Json], path: str, stage: Stage, role: Role, choice: str = ""
+) -> None:
+    """The texts of a message, or pieces of those of a choice."""
+
+    def channel(name: str) -> str:
+        return f"{choice}/{name}" if choice else ""
+
+    _content(reader, message.get("content"), child(path, "content"), stage, role, channel("content"))
+    for key in _SPOKEN:
+        reader.text(message.get(key), child(path, key), stage, role, channel(key))
+    if not is_name(word(message, "name", path) or "-"):
+        reader.text(message["name"], child(path, "name"), stage, role)
+    for order, (where, call) in enumerate(objects(message.get("tool_calls"), child(path, "tool_calls"))):
+        # Some servers send whole calls without an index; then the call's id tells it from the others.
+        tool = call["index"] if call.get("index") is not None else call.get("id") or order
+        _call(reader, call.get("function"), child(where, "function"), "arguments", channel(f"tool/{tool}/arguments"))
+        _call(reader, call.get("custom"), child(where, "custom"), "input", channel(f"tool/{tool}/input"))
+        rest(reader, call, where, _CALL)
+    function = child(path, "function_call")
+    _call(reader, message.get("function_call"), function, "arguments", channel("function/arguments"))
+    shown = Stage.OUTPUT if stage is Stage.OUTPUT else Stage.CONTEXT
+    for key in ("annotations", "context"):  # citations, and on Azure the passages that were found
+        found = strings(message.get(key), child(path, key))
+        reader.parts += [Part(shown, Role.RETRIEVAL, at, text) for at, text in found if not at.endswith("/type")]
+    audio = optional(message.get("audio"), child(path, "audio"))
+    reader.text(audio.get("transcript"), f"{path}/audio/transcript", stage, role, channel("transcript"))
+    if "data" in audio or stage is not Stage.OUTPUT:
+        reader.opaque(audio, child(path, "audio"))
+    rest(reader, message, path, _MESSAGE)
+
+
+def _content(reader: Reader, content: Json, path: str, stage: Stage, role: Role, channel: str = "") -> None:
+    if not isinstance(content, list):
+        reader.text(content, path, stage, role, channel)
+        return
+    for index, part in enumerate(content):
+        where = child(path, index)
+        if isinstance(part, str):
+            reader.text(part, where, stage, role, channel)
+            continue
+        key = _TEXT_KEY.get(word(mapping(part, where), "type", where))
+        if key is None or key not in part:
+            reader.uncovered.append(where)
+            continue
+        _content(reader, part[key], child(where, key), stage, role, channel)
+        rest(reader, part, where, _PART | {key})
+
+
+def _call(reader: Reader, call: Json, path: str, key: str, channel: str) -> None:
+    said = optional(call, path)
+    where = child(path, key)
+    if isinstance(said.get(key), (dict, list)):  # not in the format, but servers that read it take it
+        reader.tree(said[key], where, Stage.TOOL_CALL)
+    else:
+        reader.text(said.get(key), where, Stage.TOOL_CALL, channel=channel, json=key == "arguments")
+    rest(reader, said, path, {"name", key})
+
+
+def _choice(reader: Reader, choice: Mapping[str, Json], path: str) -> list[str]:
+    """What a choice says beside its message; its finish reason, if it has one."""
+    for key in ("logprobs", "token_ids"):
+        reader.opaque(choice.get(key), child(path, key))
+    rest(reader, choice, path, _CHOICE)
+    reason = word(choice, "finish_reason", path)
+    return [reason] if reason else []
+
+
+def _again(reader: Reader, root: Mapping[str, Json]) -> None:
+    """The prompt, which vLLM says once more when it is asked to."""
+    reader.text(root.get("prompt_text"), "/prompt_text", Stage.OUTPUT, Role.USER)
+    for key in ("prompt_logprobs", "prompt_token_ids"):
+        reader.opaque(root.get(key), child("", key))
+
+
+def _chunk(first: Mapping[str, Json], index: int, delta: Json, finish: str | None) -> Frame:
+    head = {"id": first.get("id", "chatcmpl-llmguard"), "object": "chat.completion.chunk"}
+    made = {"created": first.get("created", CREATED), "model": first.get("model", "")}
+    choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+    return Frame({**head, **made, "choices": [choice]})
+
+
+CHAT = OpenAiChat("openai.chat", "openai", ("/v1/chat/completions", "/chat/completions"))
+AZURE_CHAT = OpenAiChat(
+    "azure.chat",
+    "azure.ai.openai",
+    (
+        "/openai/deployments/{deployment}/chat/completions",
+        "/openai/deployments/{deployment}/extensions/chat/completions",
+        "/openai/v1/chat/completions",
+    ),
+)

@@ -1,0 +1,214 @@
+"""What the wire formats of the OpenAI family share: definitions of tools, prompts, constraints, usage, errors.
+
+Keys count as they are spelt. Servers written in Go take ``Messages`` for ``messages``, so a key that differs from a
+known one in its case alone is refused: it would be a text that the guard passes over and the model reads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from llmguard.dialects.pointer import child, strings
+from llmguard.dialects.reader import Reader, kind, mapping, word
+from llmguard.dialects.wire import Frame, Json, Part, Usage
+from llmguard.errors import DialectError
+from llmguard.types import Role, Stage
+
+CREATED = 0
+"""The ``created`` of responses of ours: a dialect has no clock, and the format wants a number."""
+
+_NAME = re.compile(r"[\w.$#/:-]{1,128}", re.ASCII)
+_NAMED = frozenset({"name", "type", "required", "syntax", "$ref", "$schema", "$id"})
+_ERROR_NAMES = frozenset({"code", "type", "param", "object", "status", "severity"})
+_CONSTRAINTS = (
+    "response_format",
+    "structured_outputs",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "guided_whitespace_pattern",
+    "grammar",
+    "json_schema",
+)
+
+
+def exact(value: Mapping[str, Json], known: Collection[str], path: str) -> None:
+    """Refuse a key that differs from a known one in its case alone.
+
+    Raises:
+        DialectError: there is one.
+    """
+    for key in value:
+        if key not in known and key.casefold() in known:
+            raise DialectError(f"{path or 'the body'}: the key {key.casefold()!r} is spelt in another case")
+
+
+def rest(reader: Reader, value: Mapping[str, Json], path: str, known: Collection[str]) -> None:
+    """Members of other names than the known ones: uncovered where there are strings in them.
+
+    Raises:
+        DialectError: one differs from a known name in its case alone.
+    """
+    if value.keys() - known:
+        exact(value, known, path)
+        reader.rest(value, path, known)
+
+
+def is_name(value: str) -> bool:
+    """Whether it looks like a name of a program, not like prose."""
+    return _NAME.fullmatch(value) is not None
+
+
+def definition(reader: Reader, value: Json, path: str) -> None:
+    """What a tool's definition or a JSON schema tells the model: descriptions, titles, choices, patterns.
+
+    Names and types are left out as long as they look like some: without a space they say nothing to a model.
+    """
+    for where, content in strings(value, path):
+        head, _, key = where.rpartition("/")
+        key = head.rpartition("/")[2] if key.isdigit() else key
+        if key not in _NAMED or not is_name(content):
+            reader.parts.append(Part(Stage.INPUT, Role.SYSTEM, where, content))
+
+
+def constraints(reader: Reader, body: Mapping[str, Json]) -> None:
+    """What binds the answer's form: schemas, grammars, choices, stop sequences, words that it may not hold."""
+    for key in _CONSTRAINTS:
+        definition(reader, body.get(key), child("", key))
+    for key in ("stop", "bad_words"):
+        reader.tree(body.get(key), child("", key), Stage.INPUT)
+
+
+def prompts(reader: Reader, value: Json, path: str) -> None:
+    """A prompt, several, or token ids in their place, alone or between strings; ids are uncovered.
+
+    Raises:
+        DialectError: it is none of them.
+    """
+    if isinstance(value, list):
+        if value and all([_is_number(item) for item in value]):
+            reader.uncovered.append(path)
+            return
+        for index, item in enumerate(value):
+            prompts(reader, item, child(path, index))
+    elif _is_number(value):
+        reader.uncovered.append(path)
+    elif isinstance(value, dict):  # llama.cpp's: a prompt with images or audio in it
+        reader.text(value.get("prompt_string"), child(path, "prompt_string"), Stage.INPUT)
+        rest(reader, value, path, {"prompt_string"})
+    else:
+        reader.text(value, path, Stage.INPUT)
+
+
+def error_of(reader: Reader, body: Mapping[str, Json]) -> str:
+    """The texts of an error, which may quote the prompt; its code or its type, "" where there is none."""
+    error, path = body.get("error"), "/error"
+    if not error and body.get("object") == "error":
+        error, path = body, ""
+    elif not error and "detail" in body:
+        error, path = body["detail"], "/detail"
+    if not error:
+        return ""
+    reader.tree(error, path, Stage.OUTPUT, skip=_ERROR_NAMES)
+    said = [error.get("code"), error.get("type")] if isinstance(error, dict) else []
+    return next((str(code) for code in said if isinstance(code, (str, int)) and is_name(str(code))), "error")
+
+
+def check_answer(body: Mapping[str, Json], key: str, error: str) -> None:
+    """Refuse a body that is neither an answer nor an error.
+
+    Raises:
+        DialectError: it has no member of that name.
+    """
+    if not error and key not in body:
+        raise DialectError(f"/{key}: is missing")
+
+
+def model_of(body: Mapping[str, Json], path: Mapping[str, str]) -> str:
+    """The model of a request: what the body says, or else the deployment in the path.
+
+    Raises:
+        DialectError: it is no string.
+    """
+    return word(body, "model") or path.get("deployment", "")
+
+
+def count(value: Json) -> int | None:
+    """A count as it is, None for anything else: a provider's miscount must not stop the call."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def index_of(value: Mapping[str, Json], place: int) -> int:
+    """The ``index`` that an element says, or else where it stands."""
+    index = count(value.get("index"))
+    return place if index is None else index
+
+
+def usage_of(value: Json) -> Usage | None:
+    """The tokens of a response, in OpenAI's terms."""
+    if not isinstance(value, dict):
+        return None
+
+    def detail(key: str, name: str) -> int | None:
+        details = value.get(key)
+        return count(details.get(name)) if isinstance(details, dict) else None
+
+    return Usage(
+        input=count(value.get("prompt_tokens")),
+        output=count(value.get("completion_tokens")),
+        cached=detail("prompt_tokens_details", "cached_tokens"),
+        reasoning=detail("completion_tokens_details", "reasoning_tokens"),
+    )
+
+
+def facts(body: Mapping[str, Json], finish: Sequence[str], error: str) -> dict[str, Json]:
+    """What a response or a chunk says beside its texts."""
+    return {
+        "model": word(body, "model"),
+        "id": word(body, "id"),
+        "finish": tuple(finish),
+        "usage": usage_of(body.get("usage")),
+        "error": error,
+    }
+
+
+def opened(seen: Sequence[Frame]) -> tuple[Mapping[str, Json], dict[int, bool]]:
+    """The first chunk of a stream, and its choices that have not finished: whether each has begun.
+
+    A stream that said nothing yet has one choice, which has not begun.
+    """
+    chunks = [frame.data for frame in seen if isinstance(frame.data, dict) and frame.data.get("choices")]
+    open_: dict[int, bool] = {}
+    for chunk in chunks:
+        for place, choice in enumerate(chunk["choices"]):
+            index = index_of(choice, place)
+            open_[index] = open_.get(index, True) and not choice.get("finish_reason")
+    begun = {index: True for index, going in sorted(open_.items()) if going}
+    return (chunks[0] if chunks else {}), begun if open_ else {0: False}
+
+
+def error_body(message: str, code: str) -> Json:
+    """An error as OpenAI writes it."""
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
+
+
+def finished(seen: Sequence[Frame]) -> bool:
+    """Whether the stream has said that it is over."""
+    return any([frame.data == "[DONE]" for frame in seen])
+
+
+def parsed(frame: Frame) -> Mapping[str, Json]:
+    """The JSON object of an event.
+
+    Raises:
+        DialectError: it is something else.
+    """
+    if isinstance(frame.data, str):
+        raise DialectError(f"the event: must be an object, is {kind(frame.data)}")
+    return mapping(frame.data, "")
+
+
+def _is_number(value: Json) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,301 @@
+"""The items of OpenAI's Responses API: what goes in, what comes out and what a stream adds are lists of them.
+
+A table says for each type of item which of its fields hold texts; what it does not name is reported as not covered.
+
+Follows https://platform.openai.com/docs/api-reference/responses/object and the types of the ``openai`` package
+3.54.0, both as of 2026-11-21.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+
+from llmguard.dialects.reader import Reader, mapping, members, objects, word
+from llmguard.dialects.wire import Json
+from llmguard.types import Role, Stage
+
+_Read = Callable[[Reader, Json, str, Stage, str], None]
+"""Reads one field: the reader, its value and pointer, the stage of what the assistant says, the item's channel."""
+
+_ROLES = {
+    "system": (Role.SYSTEM, Stage.INPUT),
+    "developer": (Role.SYSTEM, Stage.INPUT),
+    "user": (Role.USER, Stage.INPUT),
+    "tool": (Role.TOOL, Stage.TOOL_RESULT),
+}
+_TEXTS = {
+    "input_text": "text",
+    "output_text": "text",
+    "text": "text",
+    "summary_text": "text",
+    "reasoning_text": "text",
+    "refusal": "refusal",
+}
+_OPAQUE_PARTS = frozenset(
+    {"input_image", "input_file", "input_audio", "output_audio", "computer_screenshot", "encrypted_content", "image"}
+)
+_PLAIN = frozenset(
+    {
+        *("type", "id", "status", "role", "phase", "call_id", "caller", "name", "namespace", "created_by"),
+        *("container_id", "server_label", "approval_request_id", "fingerprint", "environment", "execution"),
+        *(
+            "action_id",
+            "output_format",
+            "quality",
+            "size",
+            "background",
+            "svg_usage",
+            "async",
+            "prompt_cache_breakpoint",
+        ),
+    }
+)
+_CITED = frozenset({"type", "file_id", "filename", "container_id", "url"})
+
+
+def item(reader: Reader, value: Json, path: str, spoken: Stage, channel: str = "") -> None:
+    """The texts of one item.
+
+    Args:
+        reader: takes them.
+        value: the item.
+        path: its pointer.
+        spoken: the stage of what the assistant says: output in answers, input in what came before.
+        channel: its index in a stream, with a slash behind it; "" outside of streams.
+
+    Raises:
+        DialectError: a field has the wrong type.
+    """
+    value = mapping(value, path)
+    sort = word(value, "type", path) or ("message" if "role" in value else "item_reference")
+    if sort == "message":
+        message(reader, value, path, spoken, channel)
+        return
+    fields = _ITEMS.get(sort)
+    if fields is None:
+        reader.opaque(value, path)
+        return
+    for key, member in value.items():
+        if key in fields and member is not None:
+            fields[key](reader, member, f"{path}/{key}", spoken, channel)
+    reader.rest(value, path, _PLAIN | fields.keys())
+
+
+def message(reader: Reader, value: Json, path: str, spoken: Stage, channel: str) -> None:
+    """A message: a string, or a list of parts.
+
+    Raises:
+        DialectError: a field has the wrong type.
+    """
+    role, stage = _ROLES.get(word(value, "role", path), (Role.USER, Stage.INPUT))
+    if value.get("role") == "assistant":
+        role, stage = Role.ASSISTANT, spoken
+    contents(reader, value.get("content"), f"{path}/content", stage, role, channel and f"{channel}content/")
+    reader.rest(value, path, _PLAIN | {"content"})
+
+
+def contents(reader: Reader, value: Json, path: str, stage: Stage, role: Role | None, channel: str = "") -> None:
+    """A string, or a list of parts of which each has a channel of its own.
+
+    Raises:
+        DialectError: it is something else.
+    """
+    if isinstance(value, str):
+        reader.text(value, path, stage, role)
+        return
+    for index, (where, part) in enumerate(objects(value, path)):
+        content(reader, part, where, stage, role, channel and f"{channel}{index}")
+
+
+def content(reader: Reader, value: Json, path: str, stage: Stage, role: Role | None, channel: str = "") -> None:
+    """One part of a message, a tool's result or a reasoning.
+
+    Raises:
+        DialectError: a field has the wrong type.
+    """
+    value = mapping(value, path)
+    sort = word(value, "type", path)
+    key = _TEXTS.get(sort)
+    if key is None:
+        known = sort in _OPAQUE_PARTS
+        reader.opaque(value, path) if known or sort else reader.rest(value, path, ())
+        return
+    reader.text(value.get(key), f"{path}/{key}", stage, role, channel)
+    for where, cited in objects(value.get("annotations"), f"{path}/annotations"):
+        annotation(reader, cited, where, stage)
+    reader.opaque(value.get("logprobs"), f"{path}/logprobs")
+    reader.rest(value, path, {"type", key, "annotations", "logprobs", "prompt_cache_breakpoint"})
+
+
+def annotation(reader: Reader, value: Json, path: str, stage: Stage) -> None:
+    """A citation: its title is a text, its address and file are not."""
+    reader.tree(value, path, stage, Role.ASSISTANT, _CITED)
+
+
+def tools(reader: Reader, value: Json, path: str) -> None:
+    """What the model is told of the tools that it may call.
+
+    Raises:
+        DialectError: a field has the wrong type.
+    """
+    for where, found in objects(value, path):
+        tool(reader, found, where)
+
+
+def tool(reader: Reader, value: Mapping[str, Json], path: str) -> None:
+    """What the model is told of one tool.
+
+    Raises:
+        DialectError: a field has the wrong type.
+    """
+    for key, member in value.items():
+        where = f"{path}/{key}"
+        if key in ("description", "server_description"):
+            reader.text(member, where, Stage.INPUT, Role.SYSTEM)
+        elif key in ("parameters", "output_schema", "input_schema", "annotations"):
+            reader.schema(member, where)
+        elif key in ("format", "environment"):
+            reader.tree(member, where, Stage.INPUT, Role.SYSTEM, _TOOL_NAMES)
+        elif key == "input_image_mask":
+            reader.opaque(member, where)
+        elif key == "tools":
+            tools(reader, member, where)
+
+
+_TOOL_NAMES = frozenset(
+    {"type", "syntax", "name", "path", "skill_id", "container_id", "file_ids", "memory_limit", "network_policy", "data"}
+)
+
+
+def _text(
+    reader: Reader,
+    value: Json,
+    path: str,
+    _spoken: Stage,
+    channel: str,
+    *,
+    stage: Stage,
+    own: str = "",
+    json: bool = False,
+) -> None:
+    reader.text(value, path, stage, None, channel and own and f"{channel}{own}", json=json)
+
+
+def _tree(
+    reader: Reader, value: Json, path: str, _spoken: Stage, _channel: str, *, stage: Stage, skip: Collection[str] = ()
+) -> None:
+    reader.tree(value, path, stage, None, skip)
+
+
+def _opaque(reader: Reader, value: Json, path: str, _spoken: Stage, _channel: str) -> None:
+    reader.opaque(value, path)
+
+
+def _result(reader: Reader, value: Json, path: str, _spoken: Stage, _channel: str) -> None:
+    contents(reader, value, path, Stage.TOOL_RESULT, Role.TOOL)
+
+
+def _tools(reader: Reader, value: Json, path: str, _spoken: Stage, _channel: str) -> None:
+    tools(reader, value, path)
+
+
+def _thoughts(reader: Reader, value: Json, path: str, spoken: Stage, channel: str, *, own: str) -> None:
+    contents(reader, value, path, spoken, Role.ASSISTANT, channel and f"{channel}{own}/")
+
+
+def _interpreted(reader: Reader, value: Json, path: str, _spoken: Stage, _channel: str) -> None:
+    for where, output in objects(value, path):
+        if word(output, "type", where) == "logs":
+            reader.tree(output, where, Stage.TOOL_RESULT, None, {"type"})
+        else:
+            reader.opaque(output, where)
+
+
+def _commands(reader: Reader, value: Json, path: str, _spoken: Stage, channel: str) -> None:
+    action = mapping(value, path)
+    for index, (where, command) in enumerate(members(action.get("commands"), f"{path}/commands")):
+        reader.text(command, where, Stage.TOOL_CALL, None, channel and f"{channel}command/{index}")
+    reader.rest(action, path, {"commands"})
+
+
+def _shell(reader: Reader, value: Json, path: str, _spoken: Stage, channel: str) -> None:
+    if isinstance(value, str):
+        reader.text(value, path, Stage.TOOL_RESULT)
+        return
+    for index, (where, output) in enumerate(objects(value, path)):
+        shell(reader, output, where, channel and f"{channel}output/{index}/")
+
+
+def shell(reader: Reader, value: Json, path: str, channel: str) -> None:
+    """What a command wrote.
+
+    Raises:
+        DialectError: a field has the wrong type.
+    """
+    for key in ("stdout", "stderr"):
+        reader.text(value.get(key), f"{path}/{key}", Stage.TOOL_RESULT, None, channel and channel + key)
+    reader.rest(value, path, {"stdout", "stderr", "outcome", "created_by"})
+
+
+_call = partial(_text, stage=Stage.TOOL_CALL)
+_arguments = partial(_text, stage=Stage.TOOL_CALL, own="arguments", json=True)
+_deed = partial(_tree, stage=Stage.TOOL_CALL, skip=frozenset({"type", "button"}))
+_found = partial(_tree, stage=Stage.CONTEXT, skip=frozenset({"file_id", "filename", "vector_store_id"}))
+_outcome = partial(_tree, stage=Stage.TOOL_RESULT, skip=frozenset({"type", "code", "id"}))
+
+_ITEMS: dict[str, dict[str, _Read]] = {
+    "function_call": {"arguments": _arguments},
+    "function_call_output": {"output": _result},
+    "custom_tool_call": {"input": partial(_call, own="input")},
+    "custom_tool_call_output": {"output": _result},
+    "reasoning": {
+        "summary": partial(_thoughts, own="summary"),
+        "content": partial(_thoughts, own="content"),
+        "encrypted_content": _opaque,
+    },
+    "file_search_call": {"queries": _deed, "results": _found},
+    "web_search_call": {"action": _deed},
+    "computer_call": {"action": _deed, "actions": _deed, "pending_safety_checks": _outcome},
+    "computer_call_output": {"output": _opaque, "acknowledged_safety_checks": _outcome},
+    "code_interpreter_call": {"code": partial(_call, own="code"), "outputs": _interpreted},
+    "image_generation_call": {
+        "result": _opaque,
+        "revised_prompt": _call,
+        "action": lambda *_: None,
+        "error": partial(_tree, stage=Stage.OUTPUT, skip=frozenset({"type", "code", "param", "moderation_details"})),
+    },
+    "local_shell_call": {"action": _deed},
+    "local_shell_call_output": {"output": partial(_text, stage=Stage.TOOL_RESULT)},
+    "shell_call": {"action": _commands},
+    "shell_call_output": {"output": _shell},
+    "apply_patch_call": {"operation": _deed},
+    "apply_patch_call_output": {"output": partial(_text, stage=Stage.TOOL_RESULT)},
+    "mcp_list_tools": {"tools": _tools, "error": _outcome},
+    "mcp_approval_request": {"arguments": partial(_call, json=True)},
+    "mcp_approval_response": {"reason": partial(_text, stage=Stage.INPUT)},
+    "mcp_call": {"arguments": _arguments, "output": partial(_text, stage=Stage.TOOL_RESULT), "error": _outcome},
+    "program": {"code": _call},
+    "program_output": {"result": partial(_text, stage=Stage.TOOL_RESULT)},
+    "tool_search_call": {"arguments": _deed},
+    "tool_search_output": {"tools": _tools},
+    "additional_tools": {"tools": _tools},
+    "compaction": {"encrypted_content": _opaque},
+    "compaction_trigger": {},
+    "configuration_update": {"reasoning": lambda *_: None, "text": lambda r, v, p, *_: form(r, v, p)},
+    "item_reference": {},
+}
+
+
+def form(reader: Reader, value: Json, path: str) -> None:
+    """What a request says of the form of the answer: the description and the schema reach the model.
+
+    Raises:
+        DialectError: a field has the wrong type.
+    """
+    where = f"{path}/format"
+    asked = mapping(value, path).get("format")
+    if asked is not None:
+        asked = mapping(asked, where)
+        reader.text(asked.get("description"), f"{where}/description", Stage.INPUT, Role.SYSTEM)
+        reader.schema(asked.get("schema"), f"{where}/schema")

@@ -1,0 +1,212 @@
+"""The stream of OpenAI's Responses API: items open, their texts come in pieces, and each is said again when it ends.
+
+Channels are named by the index of the item and of the part in it: ``0/content/1``, ``2/arguments``.
+
+Follows https://platform.openai.com/docs/api-reference/responses-streaming as of 2026-11-21.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+
+from llmguard.dialects.openai_responses_items import annotation, content, item, shell
+from llmguard.dialects.reader import Reader, Says, index, mapping, objects, word
+from llmguard.dialects.wire import Event, Frame, Json
+from llmguard.errors import DialectError
+from llmguard.types import Role, Stage
+
+_OUT, _CALL = Stage.OUTPUT, Stage.TOOL_CALL
+
+#: By the event's stem: the key of the whole text in its ``.done``, the stage, what follows the item's index.
+_TEXTS = {
+    "response.output_text": ("text", _OUT, "content/{content_index}"),
+    "response.refusal": ("refusal", _OUT, "content/{content_index}"),
+    "response.reasoning_text": ("text", _OUT, "content/{content_index}"),
+    "response.reasoning_summary_text": ("text", _OUT, "summary/{summary_index}"),
+    "response.function_call_arguments": ("arguments", _CALL, "arguments"),
+    "response.mcp_call_arguments": ("arguments", _CALL, "arguments"),
+    "response.custom_tool_call_input": ("input", _CALL, "input"),
+    "response.code_interpreter_call_code": ("code", _CALL, "code"),
+    "response.shell_call_command": ("command", _CALL, "command/{command_index}"),
+    "response.audio.transcript": ("transcript", _OUT, "transcript"),
+}
+_PARTS = {
+    "response.content_part": "content/{content_index}",
+    "response.reasoning_summary_part": "summary/{summary_index}",
+}
+_SAYS = {"delta": Says.PIECE, "added": Says.PIECE, "done": Says.AGAIN}
+_PLAIN = frozenset({"type", "item_id", "response_id", "obfuscation", "event_id", "code", "param"})
+_MEDIA = frozenset({"response.audio.delta", "response.image_generation_call.partial_image"})
+
+
+def event(frame: Frame) -> Event:
+    """What one event says that holds no whole response.
+
+    Raises:
+        DialectError: a field has the wrong type.
+    """
+    if frame.data == "[DONE]":
+        return Event(last=True)
+    data = mapping(frame.data, "")
+    sort = word(data, "type") or frame.name
+    stem, _, when = sort.rpartition(".")
+    if sort == "error" or "error" in data:
+        return _failed(data)
+    reader = Reader(_SAYS.get(when, Says.WHOLE))
+    known = _event(reader, data, stem, when)
+    if sort in _MEDIA:
+        known = {"delta", "partial_image_b64", "background", "output_format", "quality", "size"}
+        for key in ("delta", "partial_image_b64"):
+            reader.opaque(data.get(key), f"/{key}")
+    elif sort == "response.output_text.annotation.added":
+        annotation(reader, data.get("annotation"), "/annotation", _OUT)
+        known = {"annotation"}
+    reader.rest(data, "", _PLAIN | known)
+    if reader.says is Says.AGAIN:
+        reader.ends += [repeat.channel for repeat in reader.repeats]
+    return reader.event()
+
+
+def _event(reader: Reader, data: Mapping[str, Json], stem: str, when: str) -> set[str]:
+    """Reads what an event of the known sorts says; which of its fields that were."""
+    output = index(data, "output_index")
+    if stem in _TEXTS and when in _SAYS:
+        whole, stage, below = _TEXTS[stem]
+        key = "delta" if when == "delta" else whole
+        channel = f"{output}/{_filled(below, data)}"
+        reader.text(data.get(key), f"/{key}", stage, None, channel, json=whole == "arguments")
+        reader.opaque(data.get("logprobs"), "/logprobs")
+        if when == "done":
+            reader.ends.append(channel)
+        return {key, "logprobs", *(("name",) if whole == "arguments" else ())}
+    if stem == "response.output_item" and when in _SAYS:
+        item(reader, data.get("item"), "/item", _OUT, f"{output}/")
+        return {"item"}
+    if stem in _PARTS and when in _SAYS:
+        content(reader, data.get("part"), "/part", _OUT, Role.ASSISTANT, f"{output}/{_filled(_PARTS[stem], data)}")
+        return {"part"}
+    if stem == "response.shell_call_output_content" and when in _SAYS:
+        channel = f"{output}/output/{index(data, 'command_index')}/"
+        if when == "delta":
+            shell(reader, mapping(data.get("delta"), "/delta"), "/delta", channel)
+        for number, (where, part) in enumerate(objects(data.get("output"), "/output")):
+            shell(reader, part, where, "" if number else channel)
+        return {"delta", "output"}
+    return set()
+
+
+def _filled(below: str, data: Mapping[str, Json]) -> str:
+    stem, brace, key = below.partition("{")
+    return f"{stem}{index(data, key[:-1])}" if brace else stem
+
+
+def _failed(data: Mapping[str, Json]) -> Event:
+    reader = Reader()
+    nested = data.get("error")
+    error, path = (nested, "/error") if isinstance(nested, dict) else (data, "")
+    reader.tree(data, "", Stage.OUTPUT, None, _PLAIN)
+    code = word(error, "code", path) or (word(error, "type", path) if path else "") or "error"
+    return reader.event(error=code, last=True)
+
+
+def message(identity: str, text: str) -> dict[str, Json]:
+    """A message that was cut short by a content filter, and that says ``text``; no part when there is none."""
+    parts = [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}] if text else []
+    return {"id": identity, "type": "message", "status": "incomplete", "role": "assistant", "content": parts}
+
+
+def response(
+    identity: str, model: str, created: int, output: list[dict[str, Json]], status: str = ""
+) -> dict[str, Json]:
+    """A response object: one that a content filter ended, unless ``status`` says otherwise."""
+    return {
+        "id": identity,
+        "object": "response",
+        "created_at": created,
+        "status": status or "incomplete",
+        "error": None,
+        "incomplete_details": None if status else {"reason": "content_filter"},
+        "instructions": None,
+        "max_output_tokens": None,
+        "model": model,
+        "output": output,
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "reasoning": {"effort": None, "summary": None},
+        "store": False,
+        "temperature": None,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": None,
+        "truncation": "disabled",
+        "usage": None,
+        "user": None,
+        "metadata": {},
+    }
+
+
+def ending(seen: Sequence[Frame], text: str) -> list[Frame]:
+    """The events that end a stream: open items close, a message says ``text``, and the response is incomplete.
+
+    Texts that went out are not said again: the items before the last message stand in the last event as messages
+    without content, so that no call that was cut off looks like one to be made.
+    """
+    data = [frame.data for frame in seen if isinstance(frame.data, dict)]
+    started = next((one["response"] for one in data if isinstance(one.get("response"), dict)), None)
+    number = max([index(one, "sequence_number") for one in data], default=-1)
+    identity, model = (word(started, "id"), word(started, "model")) if started else (f"resp_{uuid.uuid4().hex}", "")
+    created = started.get("created_at") if started else None
+    created = int(created) if isinstance(created, (int, float)) else int(time.time())
+    events: list[dict[str, Json]] = []
+    if started is None:
+        events.append({"type": "response.created", "response": response(identity, model, created, [], "in_progress")})
+    items, open_items = _items(data)
+    output = [message(items.get(at, f"msg_{uuid.uuid4().hex}"), "") for at in range(max(items, default=-1) + 1)]
+    for at, sort in open_items.items():
+        if sort == "message":
+            events.append({"type": "response.output_item.done", "output_index": at, "item": output[at]})
+    if text:
+        said = message(f"msg_{uuid.uuid4().hex}", text)
+        events += _said(said, len(output), text)
+        output.append(said)
+    events.append({"type": "response.incomplete", "response": response(identity, model, created, output)})
+    return [Frame({**one, "sequence_number": number + 1 + at}, one["type"]) for at, one in enumerate(events)]
+
+
+def _items(data: Sequence[Mapping[str, Json]]) -> tuple[dict[int, str], dict[int, str]]:
+    """The ids of the items by their index, and the types of those that did not end."""
+    ids: dict[int, str] = {}
+    open_items: dict[int, str] = {}
+    for one in data:
+        if "output_index" not in one:
+            continue
+        at, found = index(one, "output_index"), one.get("item")
+        if isinstance(found, dict):
+            ids[at] = word(found, "id", "/item") or ids.get(at, "")
+            open_items[at] = word(found, "type", "/item")
+            if one.get("type") == "response.output_item.done":
+                del open_items[at]
+        else:
+            ids.setdefault(at, word(one, "item_id"))
+    if max(ids, default=0) > 10_000:
+        raise DialectError("/output_index: is beyond 10,000")
+    return ids, open_items
+
+
+def _said(said: dict[str, Json], at: int, text: str) -> list[dict[str, Json]]:
+    """The events of one whole message."""
+    item_at = {"item_id": said["id"], "output_index": at}
+    part_at = {**item_at, "content_index": 0}
+    part = said["content"][0]
+    opened = {**said, "status": "in_progress", "content": []}
+    return [
+        {"type": "response.output_item.added", "output_index": at, "item": opened},
+        {"type": "response.content_part.added", **part_at, "part": {**part, "text": ""}},
+        {"type": "response.output_text.delta", **part_at, "delta": text, "logprobs": []},
+        {"type": "response.output_text.done", **part_at, "text": text, "logprobs": []},
+        {"type": "response.content_part.done", **part_at, "part": part},
+        {"type": "response.output_item.done", "output_index": at, "item": said},
+    ]

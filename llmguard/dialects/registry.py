@@ -1,0 +1,167 @@
+"""All dialects by name, and the dialect of a request by its method and path.
+
+A path that a server further on could read as another one is never passed over in silence: it is an error, so that
+spelling is no way around the guard.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from llmguard.dialects.wire import Dialect, Route
+from llmguard.errors import ConfigurationError, DialectError, nearest
+
+_MODULES = ("tgi", "kserve", "mcp")
+
+_ESCAPED_PLAIN = "%(?:4[1-9A-F]|5[0-9A]|6[1-9A-F]|7[0-9A]|3[0-9]|2D|2E|5F|7E)"
+_ESCAPED_ODD = "%(?:[01][0-9A-F]|25|3B|5C|7F)"
+_ODD = re.compile(rf"//|[^!-~]|[\\;?#]|%(?![0-9A-F]{{2}})|{_ESCAPED_PLAIN}|{_ESCAPED_ODD}", re.IGNORECASE)
+_DOTS = frozenset({".", ".."})
+_NAME = re.compile(r"\{(\w+)\}")
+
+
+class RouteError(DialectError):
+    """Raised for a method or a path that is spelt so that servers may read it in different ways."""
+
+
+class Match(NamedTuple):
+    """Which dialect a request speaks.
+
+    Attributes:
+        dialect: that.
+        segments: what stands for the route's ``{name}``s, percent-decoded.
+        route: the route that led to it.
+    """
+
+    dialect: Dialect
+    segments: Mapping[str, str]
+    route: Route
+
+
+class _Table(NamedTuple):
+    """Routes, made ready to be looked up."""
+
+    exact: Mapping[tuple[str, str], tuple[Dialect, Route]]
+    patterns: Sequence[tuple[str, re.Pattern[str], Dialect, Route]]
+    loose: re.Pattern[str]
+
+
+@lru_cache(maxsize=1)
+def dialects() -> tuple[Dialect, ...]:
+    """All that there are, in the order in which routes are tried."""
+    from llmguard.dialects.wire import Framing  # noqa: F401
+
+    found: list[Dialect] = []
+    for name in _MODULES:
+        try:
+            module = importlib.import_module(f"llmguard.dialects.{name}")
+        except ImportError:
+            continue
+        found += [value for value in vars(module).values() if hasattr(value, "routes") and not isinstance(value, type)]
+    return tuple(found)
+
+
+def get(name: str) -> Dialect:
+    """The dialect of that name.
+
+    Raises:
+        ConfigurationError: there is none; names the nearest.
+    """
+    known = {dialect.name: dialect for dialect in dialects()}
+    if name not in known:
+        raise ConfigurationError(f"unknown dialect {name!r}{nearest(name, known)}")
+    return known[name]
+
+
+def match(method: str, path: str, among: tuple[Dialect, ...] | None = None) -> tuple[Dialect, Mapping[str, str]] | None:
+    """The dialect of a request and what stands for the named segments of its route; None where no route fits.
+
+    Arguments and errors are those of `find`.
+    """
+    found = find(method, path, among)
+    return None if found is None else (found.dialect, found.segments)
+
+
+def find(method: str, path: str, among: tuple[Dialect, ...] | None = None) -> Match | None:
+    """The dialect of a request with the route that led to it; None where no route fits.
+
+    Args:
+        method: of HTTP.
+        path: as it came over the wire: neither decoded nor normalised, without the query.
+        among: the dialects that are looked through; all by default.
+
+    Raises:
+        RouteError: the path has empty, ``.`` or ``..`` segments, backslashes, parameters, or characters escaped that
+            need not be; or it fits no route as it stands, but would if case, escapes, or dots, spaces and slashes at
+            the end of segments did not count; or the method is not in capitals.
+    """
+    if (
+        not path.isascii()
+        or not path.startswith("/")
+        or _ODD.search(path) is not None
+        or not _DOTS.isdisjoint(path.split("/"))
+    ):
+        raise RouteError("the path is spelt so that servers may read it in different ways")
+    if method != method.upper() or not method.isascii():
+        raise RouteError("the method is not in capitals")
+    table = _table(dialects() if among is None else among)
+    found = table.exact.get((method, path))
+    if found is not None:
+        return Match(found[0], {}, found[1])
+    for verb, pattern, dialect, route in table.patterns:
+        fits = pattern.fullmatch(path) if verb == method else None
+        if fits is not None:
+            return Match(dialect, {name: _segment(raw) for name, raw in fits.groupdict().items()}, route)
+    if "%2F" in path.upper() or table.loose.fullmatch(f"{method} {_loosened(path)}") is not None:
+        raise RouteError("the path fits no route as it is spelt, but may where servers are less strict")
+    return None
+
+
+@lru_cache(maxsize=8)
+def _table(among: tuple[Dialect, ...]) -> _Table:
+    routes = [(dialect, route) for dialect in among for route in dialect.routes]
+    plain = [(dialect, route) for dialect, route in routes if "{" not in route.path]
+    named = [(dialect, route) for dialect, route in routes if "{" in route.path]
+    loose = [f"{route.method} {_pattern(_loosened(route.path), named=False)}" for _, route in routes]
+    return _Table(
+        exact={(route.method, route.path): (dialect, route) for dialect, route in reversed(plain)},
+        patterns=[(route.method, re.compile(_pattern(route.path)), dialect, route) for dialect, route in named],
+        loose=re.compile("|".join(loose)) if loose else re.compile(r"(?!)"),
+    )
+
+
+def _pattern(path: str, *, named: bool = True) -> str:
+    """A route's path as a regular expression. A name stands for one segment, or a part of one, and is not empty."""
+    texts = _NAME.split(path)
+    return "".join(
+        (f"(?P<{text}>[^/]+)" if named else "[^/]+") if index % 2 else re.escape(text)
+        for index, text in enumerate(texts)
+    )
+
+
+def _loosened(path: str) -> str:
+    """What the most tolerant server could take the path for."""
+    segments = [segment.strip(" .") for segment in unquote(path).casefold().split("/")]
+    return "/".join(segments).rstrip("/")
+
+
+def _segment(raw: str) -> str:
+    """A named segment, decoded.
+
+    A slash may stand in it only where Amazon's resource names have theirs; their clients escape it.
+    """
+    problem = "a segment of the path is spelt so that servers may read it in different ways"
+    try:
+        text = unquote(raw, errors="strict")
+    except UnicodeDecodeError:
+        text = ""
+    if not text or not text.isprintable():
+        raise RouteError(problem)
+    if "/" in text and not (text.startswith("arn:") and all(part.strip(" .") for part in text.split("/"))):
+        raise RouteError(problem)
+    return text

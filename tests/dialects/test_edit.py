@@ -1,0 +1,182 @@
+"""Strings written back into JSON, and every other byte as it came."""
+
+import contextlib
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmguard.dialects import edit, pointer, strict
+from llmguard.errors import DialectError
+
+TEXT = st.text(st.characters() | st.sampled_from('"\\/\n\t\x00\ud800\udfff😀é#~{}[]:,'))
+SPACE = st.text(" \t\r\n", max_size=2)
+NUMBERS = ["0", "-0", "1E400", "1.50", "123456789012345678901234567890", "2e-3"]
+
+
+@st.composite
+def literals(draw: st.DrawFn) -> str:
+    """A JSON string, spelt in one of the ways that say the same."""
+    pieces = []
+    for char in draw(TEXT):
+        spelt = [json.dumps(char)[1:-1]]
+        if char.isprintable() and char not in '"\\' and not "\ud800" <= char <= "\udfff":
+            spelt.append(char)
+        if char < "\U00010000":
+            spelt += [f"\\u{ord(char):04x}", f"\\u{ord(char):04X}"]
+        if char == "/":
+            spelt.append("\\/")
+        pieces.append(draw(st.sampled_from(spelt)))
+    return f'"{"".join(pieces)}"'
+
+
+@st.composite
+def documents(draw: st.DrawFn, depth: int = 3) -> str:
+    """JSON in its letters, with all the freedom that the format leaves."""
+    kinds = ["string", "string", "other"] + (["array", "object", "inner"] if depth else [])
+    kind = draw(st.sampled_from(kinds))
+    if kind == "string":
+        body = draw(literals())
+    elif kind == "other":
+        body = draw(st.sampled_from([*NUMBERS, "true", "false", "null"]))
+    elif kind == "inner":
+        body = json.dumps(draw(documents(depth=0)), ensure_ascii=draw(st.booleans()))
+        body = re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match.group()):04x}", body)
+    elif kind == "array":
+        body = "[" + ",".join(draw(st.lists(documents(depth=depth - 1), max_size=3))) + draw(SPACE) + "]"
+    else:
+        keys = draw(st.lists(literals(), max_size=3, unique_by=json.loads))
+        members = [f"{draw(SPACE)}{key}{draw(SPACE)}:{draw(documents(depth=depth - 1))}" for key in keys]
+        body = "{" + ",".join(members) + draw(SPACE) + "}"
+    return f"{draw(SPACE)}{body}{draw(SPACE)}"
+
+
+@given(documents(), st.data())
+def test_an_edit_replaces_strings_and_leaves_every_other_byte(text: str, data: st.DataObject) -> None:
+    wire = text.encode()
+    value = strict.parse(wire)
+    chosen = _choose(value, data)
+    edits = {place: data.draw(TEXT) for place in chosen}
+    edited = edit.rewrite(wire, edits)
+    assert strict.parse(edited) == _joined(_replaced(value, edits))
+    if not any("#" in place for place in edits):
+        assert _with_old_literals(edited, wire, len(edits)) or not edits
+
+
+@given(documents())
+def test_without_edits_nothing_changes(text: str) -> None:
+    assert edit.rewrite(text.encode(), {}) == text.encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "edits", "expected"),
+    [
+        (b' "x" ', {"": "y"}, b' "y" '),
+        (b'{"a":"x" , "n":1E400,"b":"\\u0041"}', {"/a": "y"}, b'{"a":"y" , "n":1E400,"b":"\\u0041"}'),
+        (b'{"\\u0061":"x"}', {"/a": "y"}, b'{"\\u0061":"y"}'),
+        (b'[ [] , {} , "x", "z"]', {"/2": "y"}, b'[ [] , {} , "y", "z"]'),
+        (b'{"a":{"b":"x"},"b":"x"}', {"/b": "y"}, b'{"a":{"b":"x"},"b":"y"}'),
+        (b'{"a/b":"x","a#b":"x"}', {"/a~1b": "1", "/a~2b": "2"}, b'{"a/b":"1","a#b":"2"}'),
+        (b'{"":"x"}', {"/": "y"}, b'{"":"y"}'),
+        (b'["]}\\\\", "x"]', {"/1": "y"}, b'["]}\\\\", "y"]'),
+        (b'["x"]', {"/0": 'a"b\\c\n\ud800é'}, '["a\\"b\\\\c\\n\\ud800é"]'.encode()),
+        (
+            b'{"args": "{ \\"to\\":\\"bob\\",\\"n\\":1e5 }"}',
+            {"/args#/to": 'al"'},
+            b'{"args": "{ \\"to\\":\\"al\\\\\\"\\",\\"n\\":1e5 }"}',
+        ),
+        (b'{"args": "\\"bob\\""}', {"/args#": "al"}, b'{"args": "\\"al\\""}'),
+    ],
+)
+def test_edits(data: bytes, edits: dict[str, str], expected: bytes) -> None:
+    assert edit.rewrite(data, edits) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "edits"),
+    [
+        (b'{"a": 1}', {"/a": "y"}),
+        (b'{"a": {}}', {"/a": "y"}),
+        (b'{"a": "x"}', {"/b": "y"}),
+        (b'{"a": "x"}', {"/a/b": "y"}),
+        (b'{"a": ["x"]}', {"/a/1": "y"}),
+        (b'{"a": ["x"]}', {"/a/00": "y"}),
+        (b'{"a": "x", "a": "x"}', {"/a": "y"}),
+        (b'{"a": {"b": "x"}, "a": {"b": "x"}}', {"/a/b": "y"}),
+        (b'{"a": "x"}', {"/a": "y", "/a#": "z"}),
+        (b'{"a": "x"}', {"/a": "y", "": "z"}),
+        (b'{"a": "no json"}', {"/a#/b": "y"}),
+        (b'{"a": 1}', {"/a#/b": "y"}),
+        (b'{"a" "x"}', {"/a": "y"}),
+        (b'{"b": "x" "a": "x"}', {"/a": "y"}),
+        (b'{"b": [1, "a": "x"}', {"/a": "y"}),
+        (b'{"b": \x00, "a": "x"}', {"/a": "y"}),
+        (b'{"a": "x', {"/a": "y"}),
+        (b"", {"/a": "y"}),
+        (b"", {"": "y"}),
+        (b"{", {"/a": "y"}),
+    ],
+)
+def test_what_cannot_be_edited_is_an_error_that_holds_no_content(data: bytes, edits: dict[str, str]) -> None:
+    with pytest.raises(DialectError) as caught:
+        edit.rewrite(data, edits)
+    assert "x" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+@given(st.binary(max_size=30) | st.text(alphabet='{}[]",:\\ax1 ', max_size=30).map(str.encode))
+def test_what_is_no_json_is_edited_or_our_error(data: bytes) -> None:
+    with contextlib.suppress(DialectError):
+        edit.rewrite(data, {"/a": "y"})
+
+
+def test_deep_nesting_and_many_edits_need_no_stack() -> None:
+    deep = b"[" * 100_000 + b'"x"' + b"]" * 100_000
+    assert edit.rewrite(b"[" + deep + b', "x"]', {"/1": "y"}) == b"[" + deep + b', "y"]'
+    assert edit.rewrite(deep, {"/0" * 100_000: "y"}) == deep.replace(b"x", b"y")
+    many = {f"/{index}": f"v{index}" for index in range(1000)}
+    assert json.loads(edit.rewrite(json.dumps(["x"] * 1000).encode(), many)) == list(many.values())
+
+
+@given(TEXT)
+def test_a_quoted_text_is_read_as_itself(text: str) -> None:
+    assert json.loads(edit.quote(text)) == _joined(text)
+
+
+def _choose(value: Any, data: st.DataObject) -> list[str]:
+    """Some places of strings, in some strings those of the JSON in them."""
+    places: list[str] = []
+    for place, text in pointer.strings(value):
+        inner = pointer.embedded(text, place)
+        places += [where for where, _ in inner] if data.draw(st.booleans()) else [place]
+    return [place for place in places if data.draw(st.booleans())]
+
+
+def _replaced(value: Any, edits: dict[str, str], place: str = "") -> Any:
+    """The naive twin: parsed JSON with other strings."""
+    if isinstance(value, dict):
+        return {key: _replaced(member, edits, pointer.child(place, key)) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_replaced(member, edits, pointer.child(place, index)) for index, member in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    inner = {path.partition("#")[2]: text for path, text in edits.items() if path.startswith(f"{place}#")}
+    if not inner:
+        return edits.get(place, value)
+    return edit.rewrite(value.encode("utf-8", "surrogatepass"), inner).decode("utf-8", "surrogatepass")
+
+
+def _joined(value: Any) -> Any:
+    """With surrogates that came to stand side by side joined, as any reader of JSON does."""
+    return json.loads(json.dumps(value))
+
+
+def _with_old_literals(edited: bytes, wire: bytes, edits: int) -> bool:
+    """Whether the two differ in as many strings as there are edits, at most, and in nothing between strings."""
+    string = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
+    old, new = string.split(wire), string.split(edited)
+    changed = [index for index, pair in enumerate(zip(old, new, strict=True)) if pair[0] != pair[1]]
+    return all(index % 2 for index in changed) and len(changed) <= edits

@@ -1,0 +1,105 @@
+"""Places in JSON, and in JSON in strings of JSON."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmguard.dialects import pointer
+from llmguard.errors import DialectError
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("", {"a/b": [1, {"#": "x"}], "": "empty", "m~n": "tilde", "args": '{"to": ["bob"]}'}),
+        ("/a~1b/0", 1),
+        ("/a~1b/1/~2", "x"),
+        ("/", "empty"),
+        ("/m~0n", "tilde"),
+        ("/args#/to/0", "bob"),
+        ("/args#", {"to": ["bob"]}),
+    ],
+)
+def test_what_stands_at_a_place(place: str, expected: object) -> None:
+    value = {"a/b": [1, {"#": "x"}], "": "empty", "m~n": "tilde", "args": '{"to": ["bob"]}'}
+    assert pointer.get(value, place) == expected
+
+
+@pytest.mark.parametrize(
+    "place", ["a", "/b", "/a/2", "/a/-1", "/a/01", "/a/-", "/a/²", "/a/9999999999", "/a/0/x", "/a#/x", "/s#/x", "/s#x"]
+)
+def test_no_place_is_an_error(place: str) -> None:
+    with pytest.raises(DialectError):
+        pointer.get({"a": [1, 2], "s": "no json"}, place)
+
+
+def test_an_error_does_not_say_what_is_in_the_body() -> None:
+    with pytest.raises(DialectError) as caught:
+        pointer.get({"s": "the secret"}, "/s#/x")
+    assert "secret" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+@given(JSON)
+def test_every_string_is_found_where_it_is_said_to_be(value: Any) -> None:
+    found = list(pointer.strings(value))
+    assert len({place for place, _ in found}) == len(found)
+    assert all(pointer.get(value, place) == text for place, text in found)
+    assert sorted(text for _, text in found) == sorted(_naive(value))
+
+
+@given(JSON)
+def test_likewise_of_json_in_a_string(value: Any) -> None:
+    body = {"a#b": {"arguments": json.dumps(value)}}
+    place = pointer.child(pointer.child("", "a#b"), "arguments")
+    for where, text in pointer.embedded(json.dumps(value), place):
+        assert pointer.get(body, where) == text
+    assert sorted(text for _, text in pointer.leaves(json.dumps(value))) == sorted(_naive(value))
+
+
+@given(st.lists(st.text(), max_size=4))
+def test_tokens_undo_child(keys: list[str]) -> None:
+    place = ""
+    for key in keys:
+        place = pointer.child(place, key)
+    assert pointer.tokens(place) == keys
+    assert "#" not in place
+
+
+def test_strings_come_in_the_order_of_the_body_under_its_path_and_can_be_left_out() -> None:
+    value = {"b": ["x", {"type": "y"}], "a": "z"}
+    assert list(pointer.strings(value, "/p")) == [("/p/b/0", "x"), ("/p/b/1/type", "y"), ("/p/a", "z")]
+    kept = pointer.strings(value, "/p", skip=lambda place: place.endswith("/type"))
+    assert [place for place, _ in kept] == ["/p/b/0", "/p/a"]
+
+
+@pytest.mark.parametrize("text", ['{"a": "x"', "hello", "", '{"a": 1, "a": "x"}', '{"a": NaN}'])
+def test_a_string_that_is_no_json_is_one_text(text: str) -> None:
+    assert pointer.embedded(text, "/arguments") == [("/arguments", text)]
+    with pytest.raises(DialectError):
+        pointer.leaves(text)
+
+
+def test_a_string_of_json_that_is_a_string() -> None:
+    assert pointer.embedded('"hello"', "/arguments") == [("/arguments#", "hello")]
+
+
+def test_a_lone_surrogate_in_json_in_a_string() -> None:
+    body = json.loads(r'{"arguments": "{\"to\": \"a\ud800\"}"}')
+    assert pointer.embedded(body["arguments"], "/arguments") == [("/arguments#/to", "a\ud800")]
+
+
+def _naive(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for member in members for text in _naive(member)]
