@@ -9,6 +9,7 @@
     │   └── ModelLoadError        a model's files are missing, damaged, tampered with, or don't fit together
     ├── DetectorError             a detector gave an answer that is none
     ├── DialectError              a body or an event is not in its wire format; says where
+    │   └── RouteError            a method or path is spelt so that servers may read it in different ways
     ├── InferenceError            a model's run failed, or its answer is none
     │   ├── DeadlineError         the answer would come too late, so the run was not begun
     │   └── OverloadError         more texts wait for the model than its queue holds
@@ -96,6 +97,10 @@ class ModelLoadError(ConfigurationError):
 
 class DialectError(LlmGuardError, ValueError):
     """Raised for a body or an event that is not in its wire format; says where, by a JSON pointer or an offset."""
+
+
+class RouteError(DialectError):
+    """Raised for a method or a path that is spelt so that servers may read it in different ways."""
 
 
 class InferenceError(LlmGuardError):

@@ -114,13 +114,19 @@ def _check_done(root: _Node) -> None:
 def _replacement(literal: bytes, node: _Node) -> bytes:
     if node.text is not None:
         return quote(node.text)
-    try:
-        held = json.loads(literal)
-    except ValueError:
-        held = None
+    held = _said(literal)
     if held is None:
         raise DialectError(f"{node.path}: is no JSON string")
     return quote(rewrite(held.encode("utf-8", "surrogatepass"), node.inside).decode("utf-8", "surrogatepass"))
+
+
+def _said(literal: bytes) -> str | None:
+    """What a JSON string says; None if it is none, so that no error of a parser holds the text."""
+    try:
+        text = literal.decode("utf-8", "surrogatepass")
+        return text[1:-1] if "\\" not in text else json.loads(text)
+    except ValueError:
+        return None
 
 
 def _found(data: bytes, root: _Node) -> Iterator[tuple[int, int, _Node]]:
@@ -165,8 +171,9 @@ def _token(data: bytes, at: int, top: _Open) -> tuple[str, int]:
         top.index += 1
         return str(top.index - 1), at
     end = _end_of_string(data, at)
-    literal = data[at:end]
-    key = json.loads(literal) if b"\\" in literal else literal[1:-1].decode("utf-8", "surrogatepass")
+    key = _said(data[at:end])
+    if key is None:
+        raise DialectError(f"no JSON string at byte {at}")
     at = _after_space(data, end)
     if data[at : at + 1] != b":":
         raise DialectError(f"no JSON at byte {at}")

@@ -3,10 +3,10 @@
 Follows "Create chat completion" and "The chat completion chunk object" of OpenAI's API reference
 (https://platform.openai.com/docs/api-reference/chat), "Azure OpenAI On Your Data API reference"
 (https://learn.microsoft.com/azure/ai-services/openai/references/on-your-data) and the extra parameters of vLLM's
-OpenAI-compatible server (https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html); read 2026-11-21.
+OpenAI-compatible server (https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html).
 
-Log probabilities say the text once more, in tokens and bytes, with alternatives that were not chosen. They are uncovered,
-one place a choice: whoever changes a text or holds one back must take them out of the answer. So must token ids.
+Log probabilities say the text once more, in tokens and bytes, with alternatives that were not chosen. They are
+uncovered, one place a choice: whoever changes a text or holds one back must take them out of the answer; token ids too.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from llmguard.dialects.openai_common import (
     definition,
     error_body,
     error_of,
-    exact,
     facts,
     finished,
     index_of,
     is_name,
     model_of,
     opened,
-    parsed,
-    rest,
+    role_of,
+    said_again,
 )
 from llmguard.dialects.pointer import child, strings
-from llmguard.dialects.reader import Reader, Says, flag, mapping, objects, optional, word
+from llmguard.dialects.reader import Reader, Says, exact, flag, mapping, objects, optional, word
 from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Part, Route
 from llmguard.errors import DialectError
 from llmguard.types import Role, Stage
@@ -44,12 +43,15 @@ _ROLES = {
     "function": (Stage.TOOL_RESULT, Role.TOOL),
     "document": (Stage.CONTEXT, Role.RETRIEVAL),
 }
-_SPOKEN = ("refusal", "reasoning_content", "reasoning")
+_SPOKEN = frozenset({"refusal", "reasoning_content", "reasoning"})
 _TEXT_KEY = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal", "thinking": "thinking"}
 _PART = frozenset({"type", "prompt_cache_breakpoint", "cache_control"})
-_MESSAGE = frozenset(
-    {"role", "content", "name", "tool_calls", "function_call", "tool_call_id", "audio", "annotations", "context"}
-).union(_SPOKEN)
+_PLAIN = frozenset({"role", "tool_call_id"})
+_SAID = {"function": "arguments", "custom": "input"}
+_CALLS = frozenset({"tool_calls", "function_call"})
+_CITED = frozenset({"annotations", "context"})  # sources, and on Azure the passages that were found
+_MESSAGE = _PLAIN | _CALLS | _CITED | {"content", "name", "audio"} | _SPOKEN
+_AUDIO = frozenset({"data", "id", "transcript", "expires_at"})
 _CALL = frozenset({"id", "type", "index", "function", "custom"})
 _REQUEST = frozenset(
     {"messages", "model", "stream", "tools", "functions", "documents", "prediction", "data_sources", "chat_template"}
@@ -86,13 +88,18 @@ class OpenAiChat:
         for key in ("tools", "functions"):
             for where, tool in objects(root.get(key), child("", key)):
                 definition(reader, tool, where)
-        reader.tree(root.get("documents"), "/documents", Stage.CONTEXT)
-        for key in ("chat_template", "chat_template_kwargs", "web_search_options"):
-            definition(reader, root.get(key), child("", key))
+        add_template(reader, root)
+        search = optional(root.get("web_search_options"), "/web_search_options")
+        definition(reader, search.get("user_location"), "/web_search_options/user_location")
+        reader.rest(search, "/web_search_options", {"user_location", "search_context_size"})
         prediction = optional(root.get("prediction"), "/prediction")
+        reader.rest(prediction, "/prediction", {"type", "content"})
         _content(reader, prediction.get("content"), "/prediction/content", Stage.INPUT, Role.ASSISTANT)
         for where, source in objects(root.get("data_sources"), "/data_sources"):
-            said = optional(source.get("parameters"), child(where, "parameters")).get("role_information")
+            exact(source, {"parameters"}, where)
+            settings = optional(source.get("parameters"), f"{where}/parameters")
+            exact(settings, {"role_information"}, f"{where}/parameters")
+            said = settings.get("role_information")
             reader.text(said, f"{where}/parameters/role_information", Stage.INPUT, Role.SYSTEM)
         constraints(reader, root)
         return reader.body(model=model_of(root, path), stream=flag(root, "stream"))
@@ -107,26 +114,27 @@ class OpenAiChat:
             place = child(where, "message")
             _message(reader, mapping(choice.get("message"), place), place, Stage.OUTPUT, Role.ASSISTANT)
             finish += _choice(reader, choice, where)
-        _again(reader, root)
+        said_again(reader, root)
         return reader.body(**facts(root, finish, error))
 
     def event(self, frame: Frame) -> Event:
-        """The pieces in a chunk. What it ends are choices: every channel whose name begins with one and a slash."""
+        """The pieces in a chunk. It ends whole choices: ``0/`` is every channel whose name begins with that."""
         if frame.data == "[DONE]":
             return Event(last=True)
-        root, reader = parsed(frame), Reader(Says.PIECE)
+        root, reader = mapping(frame.data, ""), Reader(Says.PIECE)
         error = error_of(reader, root)
         finish: list[str] = []
         for order, (where, choice) in enumerate(objects(root.get("choices"), "/choices")):
             index = str(index_of(choice, order))
             for key, channel in (("delta", index), ("message", "")):
-                place = child(where, key)
-                said = optional(choice.get(key), place)
-                _message(reader, said, place, Stage.OUTPUT, Role.ASSISTANT, channel)
+                if choice.get(key) is not None:
+                    place = child(where, key)
+                    said = mapping(choice[key], place)
+                    _message(reader, said, place, Stage.OUTPUT, Role.ASSISTANT, channel)
             if reasons := _choice(reader, choice, where):
                 finish += reasons
-                reader.ends.append(index)
-        _again(reader, root)
+                reader.ends.append(f"{index}/")
+        said_again(reader, root)
         return reader.event(**facts(root, finish, error))
 
     def refusal(self, request: Body, text: str) -> Json:
@@ -164,43 +172,65 @@ def add_messages(reader: Reader, messages: Json) -> None:
     if not isinstance(messages, list):
         raise DialectError("/messages: must be an array")
     for where, message in objects(messages, "/messages"):
-        role = message.get("role")
-        if not isinstance(role, str) or not is_name(role):
-            raise DialectError(f"{where}/role: must be the name of a role")
-        stage, who = _ROLES.get(role, (Stage.INPUT, Role.USER))
+        stage, who = _ROLES.get(role_of(message, where), (Stage.INPUT, Role.USER))
         _message(reader, message, where, stage, who)
+
+
+def add_template(reader: Reader, root: Mapping[str, Json]) -> None:
+    """VLLM's extras of a request: a chat template, and what it puts into the prompt beside the messages."""
+    reader.tree(root.get("documents"), "/documents", Stage.CONTEXT)
+    for key in ("chat_template", "chat_template_kwargs"):
+        definition(reader, root.get(key), child("", key))
 
 
 def _message(
     reader: Reader, message: Mapping[str, Json], path: str, stage: Stage, role: Role, choice: str = ""
 ) -> None:
-    """The texts of a message, or pieces of those of a choice."""
+    """The texts of a message, or pieces of those of a choice: then they have channels."""
+    for key, value in message.items():
+        if value is None or key in _PLAIN:
+            continue
+        where = child(path, key)
+        channel = f"{choice}/{key}" if choice else ""
+        if key == "content":
+            _content(reader, value, where, stage, role, channel)
+        elif key in _SPOKEN:
+            reader.text(value, where, stage, role, channel)
+        elif key == "name":
+            if not is_name(word(message, key, path)):
+                reader.text(value, where, stage, role)
+        elif key in _CALLS:
+            _calls(reader, key, value, where, choice)
+        elif key == "audio":
+            _audio(reader, value, where, stage, role, f"{choice}/transcript" if choice else "")
+        elif key in _CITED:
+            shown = Stage.OUTPUT if stage is Stage.OUTPUT else Stage.CONTEXT
+            found = strings(value, where)
+            reader.parts += [Part(shown, Role.RETRIEVAL, at, text) for at, text in found if not at.endswith("/type")]
+        else:
+            reader.rest({key: value}, path, _MESSAGE)
 
-    def channel(name: str) -> str:
-        return f"{choice}/{name}" if choice else ""
 
-    _content(reader, message.get("content"), child(path, "content"), stage, role, channel("content"))
-    for key in _SPOKEN:
-        reader.text(message.get(key), child(path, key), stage, role, channel(key))
-    if not is_name(word(message, "name", path) or "-"):
-        reader.text(message["name"], child(path, "name"), stage, role)
-    for order, (where, call) in enumerate(objects(message.get("tool_calls"), child(path, "tool_calls"))):
+def _calls(reader: Reader, key: str, value: Json, path: str, choice: str) -> None:
+    if key == "function_call":
+        _call(reader, value, path, "arguments", f"{choice}/function/arguments" if choice else "")
+        return
+    for order, (where, call) in enumerate(objects(value, path)):
         # Some servers send whole calls without an index; then the call's id tells it from the others.
         tool = call["index"] if call.get("index") is not None else call.get("id") or order
-        _call(reader, call.get("function"), child(where, "function"), "arguments", channel(f"tool/{tool}/arguments"))
-        _call(reader, call.get("custom"), child(where, "custom"), "input", channel(f"tool/{tool}/input"))
-        rest(reader, call, where, _CALL)
-    function = child(path, "function_call")
-    _call(reader, message.get("function_call"), function, "arguments", channel("function/arguments"))
-    shown = Stage.OUTPUT if stage is Stage.OUTPUT else Stage.CONTEXT
-    for key in ("annotations", "context"):  # citations, and on Azure the passages that were found
-        found = strings(message.get(key), child(path, key))
-        reader.parts += [Part(shown, Role.RETRIEVAL, at, text) for at, text in found if not at.endswith("/type")]
-    audio = optional(message.get("audio"), child(path, "audio"))
-    reader.text(audio.get("transcript"), f"{path}/audio/transcript", stage, role, channel("transcript"))
-    if "data" in audio or stage is not Stage.OUTPUT:
-        reader.opaque(audio, child(path, "audio"))
-    rest(reader, message, path, _MESSAGE)
+        for kind, said in _SAID.items():
+            if call.get(kind) is not None:
+                channel = f"{choice}/tool/{tool}/{said}" if choice else ""
+                _call(reader, call[kind], child(where, kind), said, channel)
+        reader.rest(call, where, _CALL)
+
+
+def _audio(reader: Reader, value: Json, path: str, stage: Stage, role: Role, channel: str) -> None:
+    audio = mapping(value, path)
+    reader.text(audio.get("transcript"), child(path, "transcript"), stage, role, channel)
+    for key in ("data", "id") if stage is Stage.INPUT else ("data",):
+        reader.opaque(audio.get(key), child(path, key))
+    reader.rest(audio, path, _AUDIO)
 
 
 def _content(reader: Reader, content: Json, path: str, stage: Stage, role: Role, channel: str = "") -> None:
@@ -217,7 +247,7 @@ def _content(reader: Reader, content: Json, path: str, stage: Stage, role: Role,
             reader.uncovered.append(where)
             continue
         _content(reader, part[key], child(where, key), stage, role, channel)
-        rest(reader, part, where, _PART | {key})
+        reader.rest(part, where, _PART | {key})
 
 
 def _call(reader: Reader, call: Json, path: str, key: str, channel: str) -> None:
@@ -227,23 +257,17 @@ def _call(reader: Reader, call: Json, path: str, key: str, channel: str) -> None
         reader.tree(said[key], where, Stage.TOOL_CALL)
     else:
         reader.text(said.get(key), where, Stage.TOOL_CALL, channel=channel, json=key == "arguments")
-    rest(reader, said, path, {"name", key})
+    reader.rest(said, path, {"name", key})
 
 
 def _choice(reader: Reader, choice: Mapping[str, Json], path: str) -> list[str]:
     """What a choice says beside its message; its finish reason, if it has one."""
     for key in ("logprobs", "token_ids"):
-        reader.opaque(choice.get(key), child(path, key))
-    rest(reader, choice, path, _CHOICE)
+        if choice.get(key):
+            reader.uncovered.append(child(path, key))
+    reader.rest(choice, path, _CHOICE)
     reason = word(choice, "finish_reason", path)
     return [reason] if reason else []
-
-
-def _again(reader: Reader, root: Mapping[str, Json]) -> None:
-    """The prompt, which vLLM says once more when it is asked to."""
-    reader.text(root.get("prompt_text"), "/prompt_text", Stage.OUTPUT, Role.USER)
-    for key in ("prompt_logprobs", "prompt_token_ids"):
-        reader.opaque(root.get(key), child("", key))
 
 
 def _chunk(first: Mapping[str, Json], index: int, delta: Json, finish: str | None) -> Frame:

@@ -1,16 +1,16 @@
 """What the wire formats of the OpenAI family share: definitions of tools, prompts, constraints, usage, errors.
 
-Keys count as they are spelt. Servers written in Go take ``Messages`` for ``messages``, so a key that differs from a
-known one in its case alone is refused: it would be a text that the guard passes over and the model reads.
+Keys count as they are spelt. Servers written in Go take ``Messages`` for ``messages``, so every object that is read is
+also looked through for keys that differ from known ones in their case alone; they are refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from llmguard.dialects.pointer import child, strings
-from llmguard.dialects.reader import Reader, kind, mapping, word
+from llmguard.dialects.reader import Reader, exact, word
 from llmguard.dialects.wire import Frame, Json, Part, Usage
 from llmguard.errors import DialectError
 from llmguard.types import Role, Stage
@@ -21,6 +21,23 @@ CREATED = 0
 _NAME = re.compile(r"[\w.$#/:-]{1,128}", re.ASCII)
 _NAMED = frozenset({"name", "type", "required", "syntax", "$ref", "$schema", "$id"})
 _ERROR_NAMES = frozenset({"code", "type", "param", "object", "status", "severity"})
+_TOP = frozenset(
+    {
+        "id",
+        "object",
+        "created",
+        "model",
+        "choices",
+        "error",
+        "usage",
+        "metadata",
+        "prompt_text",
+        "prompt_logprobs",
+        "detail",
+    }
+    | {"prompt_token_ids", "system_fingerprint", "service_tier", "prompt_filter_results", "moderation", "obfuscation"}
+    | {"message"}  # of an error in vLLM's older form
+)
 _CONSTRAINTS = (
     "response_format",
     "structured_outputs",
@@ -32,28 +49,6 @@ _CONSTRAINTS = (
     "grammar",
     "json_schema",
 )
-
-
-def exact(value: Mapping[str, Json], known: Collection[str], path: str) -> None:
-    """Refuse a key that differs from a known one in its case alone.
-
-    Raises:
-        DialectError: there is one.
-    """
-    for key in value:
-        if key not in known and key.casefold() in known:
-            raise DialectError(f"{path or 'the body'}: the key {key.casefold()!r} is spelt in another case")
-
-
-def rest(reader: Reader, value: Mapping[str, Json], path: str, known: Collection[str]) -> None:
-    """Members of other names than the known ones: uncovered where there are strings in them.
-
-    Raises:
-        DialectError: one differs from a known name in its case alone.
-    """
-    if value.keys() - known:
-        exact(value, known, path)
-        reader.rest(value, path, known)
 
 
 def is_name(value: str) -> bool:
@@ -74,7 +69,12 @@ def definition(reader: Reader, value: Json, path: str) -> None:
 
 
 def constraints(reader: Reader, body: Mapping[str, Json]) -> None:
-    """What binds the answer's form: schemas, grammars, choices, stop sequences, words that it may not hold."""
+    """What binds the answer's form: schemas, grammars, choices, stop sequences, words that it may not hold.
+
+    Raises:
+        DialectError: one of their names is spelt in another case.
+    """
+    exact(body, {*_CONSTRAINTS, "stop", "bad_words"}, "")
     for key in _CONSTRAINTS:
         definition(reader, body.get(key), child("", key))
     for key in ("stop", "bad_words"):
@@ -97,7 +97,7 @@ def prompts(reader: Reader, value: Json, path: str) -> None:
         reader.uncovered.append(path)
     elif isinstance(value, dict):  # llama.cpp's: a prompt with images or audio in it
         reader.text(value.get("prompt_string"), child(path, "prompt_string"), Stage.INPUT)
-        rest(reader, value, path, {"prompt_string"})
+        reader.rest(value, path, {"prompt_string"})
     else:
         reader.text(value, path, Stage.INPUT)
 
@@ -116,6 +116,18 @@ def error_of(reader: Reader, body: Mapping[str, Json]) -> str:
     return next((str(code) for code in said if isinstance(code, (str, int)) and is_name(str(code))), "error")
 
 
+def role_of(message: Mapping[str, Json], path: str) -> str:
+    """The role of a message.
+
+    Raises:
+        DialectError: it has none, or prose in its place.
+    """
+    role = message.get("role")
+    if not isinstance(role, str) or not is_name(role):
+        raise DialectError(f"{path}/role: must be the name of a role")
+    return role
+
+
 def check_answer(body: Mapping[str, Json], key: str, error: str) -> None:
     """Refuse a body that is neither an answer nor an error.
 
@@ -124,6 +136,20 @@ def check_answer(body: Mapping[str, Json], key: str, error: str) -> None:
     """
     if not error and key not in body:
         raise DialectError(f"/{key}: is missing")
+
+
+def said_again(reader: Reader, root: Mapping[str, Json]) -> None:
+    """What stands beside the choices: the prompt, which vLLM repeats when asked to, and what is unknown.
+
+    llama.cpp's server repeats prompt and answer in ``__verbose``. Of what is unknown, only prose is uncovered: other
+    words are names of tiers, regions, hosts.
+    """
+    reader.text(root.get("prompt_text"), "/prompt_text", Stage.OUTPUT, Role.USER)
+    for key in ("prompt_logprobs", "prompt_token_ids"):
+        reader.opaque(root.get(key), child("", key))
+    for key in root.keys() - _TOP:
+        if not all([is_name(content) for _, content in strings(root[key])]):
+            reader.uncovered.append(child("", key))
 
 
 def model_of(body: Mapping[str, Json], path: Mapping[str, str]) -> str:
@@ -197,17 +223,6 @@ def error_body(message: str, code: str) -> Json:
 def finished(seen: Sequence[Frame]) -> bool:
     """Whether the stream has said that it is over."""
     return any([frame.data == "[DONE]" for frame in seen])
-
-
-def parsed(frame: Frame) -> Mapping[str, Json]:
-    """The JSON object of an event.
-
-    Raises:
-        DialectError: it is something else.
-    """
-    if isinstance(frame.data, str):
-        raise DialectError(f"the event: must be an object, is {kind(frame.data)}")
-    return mapping(frame.data, "")
 
 
 def _is_number(value: Json) -> bool:

@@ -1,27 +1,40 @@
 """OpenAI's Responses API: one route that makes answers, others that count, fetch and cancel them.
 
-Follows https://platform.openai.com/docs/api-reference/responses as of 2026-11-21. What a conversation or a
+Follows https://platform.openai.com/docs/api-reference/responses. What a conversation or a
 ``previous_response_id`` adds on the provider's side is not in the request, and nobody looks at it there.
 """
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from llmguard.dialects import openai_responses_stream as stream
 from llmguard.dialects import pointer
-from llmguard.dialects.openai_responses_items import content, form, item, tools
+from llmguard.dialects.openai_responses_items import content, item
+from llmguard.dialects.openai_responses_tools import form, tools
 from llmguard.dialects.reader import Reader, Says, flag, mapping, members, number, objects, optional, word
 from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Route, Usage
 from llmguard.types import Role, Stage
 
+_TOLD = frozenset({"instructions", "tools", "text", "prompt"})
+_SAID = frozenset({"output", "output_text", "error", "misalignment"})
+#: What the model does not read.
+_MUTE = frozenset(
+    {
+        *("metadata", "reasoning", "tool_choice", "include", "conversation", "stream_options", "context_management"),
+        *("moderation", "prompt_cache_options", "prompt_cache_diagnostics", "access_programs", "background_options"),
+        *("image", "usage", "tool_usage", "incomplete_details", "input_transformations"),
+    }
+)
+_NAMES = frozenset(
+    {
+        *("model", "id", "object", "status", "previous_response_id", "user", "safety_identifier", "service_tier"),
+        *("prompt_cache_key", "prompt_cache_retention", "truncation", "first_id", "last_id"),
+    }
+)
 _TERMINAL = frozenset({"completed", "failed", "incomplete", "cancelled"})
 
 
-@dataclass(frozen=True, slots=True)
 class OpenAiResponses:
     """The Responses API."""
 
@@ -49,6 +62,7 @@ class OpenAiResponses:
                 _input(reader, value, "/input", Stage.INPUT, Role.USER)
             else:
                 _told(reader, key, value)
+        reader.rest(body, "", _TOLD | _MUTE | {"input"}, _NAMES)
         return reader.body(model=word(body, "model"), stream=flag(body, "stream"))
 
     def response(self, body: Json) -> Body:
@@ -63,8 +77,7 @@ class OpenAiResponses:
 
     def refusal(self, request: Body, text: str) -> Json:
         """An answer that was not completed because of a content filter, and that says ``text``."""
-        output = [stream.message(f"msg_{uuid.uuid4().hex}", text)] if text else []
-        return stream.response(f"resp_{uuid.uuid4().hex}", request.model, int(time.time()), output)
+        return stream.response(request.model, [stream.message(stream.MESSAGE, text)] if text else [])
 
     def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
         """A last message with ``text``, then ``response.incomplete``; sequence numbers go on."""
@@ -100,6 +113,8 @@ def answer(reader: Reader, body: Mapping[str, Json], path: str) -> Body:
             reader.tree(value, where, Stage.OUTPUT, None, {"type", "code", "param", "error_type", "review_target"})
         else:
             _told(reader, key, value, path)
+    listed = {"data"} if body.get("object") == "list" else set()
+    reader.rest(body, path, _TOLD | _SAID | _MUTE | listed, _NAMES)
     return reader.body(
         model=word(body, "model", path),
         id=word(body, "id", path),
@@ -121,6 +136,7 @@ def _told(reader: Reader, key: str, value: Json, path: str = "") -> None:
     elif key == "text":
         form(reader, value, where)
     elif key == "prompt":
+        reader.rest(mapping(value, where), where, {"variables"}, {"id", "version"})
         below = f"{where}/variables"
         for name, variable in optional(mapping(value, where).get("variables"), below).items():
             place = pointer.child(below, name)
@@ -142,7 +158,7 @@ def _lifecycle(data: Mapping[str, Json]) -> Event:
     reader = Reader(Says.AGAIN)
     body = answer(reader, mapping(data["response"], "/response"), "/response")
     reader.rest(data, "", {"response", "type"})
-    last = body.finish != ()
+    last = word(data, "type") in stream.LAST
     reader.ends += [repeat.channel for repeat in reader.repeats] if last else []
     return reader.event(model=body.model, id=body.id, finish=body.finish, usage=body.usage, error=body.error, last=last)
 

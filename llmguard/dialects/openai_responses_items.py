@@ -3,7 +3,7 @@
 A table says for each type of item which of its fields hold texts; what it does not name is reported as not covered.
 
 Follows https://platform.openai.com/docs/api-reference/responses/object and the types of the ``openai`` package
-3.54.0, both as of 2026-11-21.
+3.54.0.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
+from llmguard.dialects.openai_responses_tools import form, tools
 from llmguard.dialects.reader import Reader, mapping, members, objects, word
 from llmguard.dialects.wire import Json
 from llmguard.types import Role, Stage
@@ -32,26 +33,16 @@ _TEXTS = {
     "reasoning_text": "text",
     "refusal": "refusal",
 }
-_OPAQUE_PARTS = frozenset(
-    {"input_image", "input_file", "input_audio", "output_audio", "computer_screenshot", "encrypted_content", "image"}
-)
 _PLAIN = frozenset(
     {
-        *("type", "id", "status", "role", "phase", "call_id", "caller", "name", "namespace", "created_by"),
-        *("container_id", "server_label", "approval_request_id", "fingerprint", "environment", "execution"),
-        *(
-            "action_id",
-            "output_format",
-            "quality",
-            "size",
-            "background",
-            "svg_usage",
-            "async",
-            "prompt_cache_breakpoint",
-        ),
+        *("type", "id", "status", "role", "phase", "call_id", "name", "namespace", "created_by", "fingerprint"),
+        *("container_id", "server_label", "approval_request_id", "execution", "output_format", "quality", "size"),
+        "background",
     }
 )
-_CITED = frozenset({"type", "file_id", "filename", "container_id", "url"})
+#: Objects in which nothing is said.
+_MUTE = frozenset({"caller", "environment", "svg_usage", "prompt_cache_breakpoint"})
+_CITED = frozenset({"type", "file_id", "container_id"})
 
 
 def item(reader: Reader, value: Json, path: str, spoken: Stage, channel: str = "") -> None:
@@ -70,7 +61,7 @@ def item(reader: Reader, value: Json, path: str, spoken: Stage, channel: str = "
     value = mapping(value, path)
     sort = word(value, "type", path) or ("message" if "role" in value else "item_reference")
     if sort == "message":
-        message(reader, value, path, spoken, channel)
+        _message(reader, value, path, spoken, channel)
         return
     fields = _ITEMS.get(sort)
     if fields is None:
@@ -79,20 +70,15 @@ def item(reader: Reader, value: Json, path: str, spoken: Stage, channel: str = "
     for key, member in value.items():
         if key in fields and member is not None:
             fields[key](reader, member, f"{path}/{key}", spoken, channel)
-    reader.rest(value, path, _PLAIN | fields.keys())
+    reader.rest(value, path, _MUTE | fields.keys(), _PLAIN)
 
 
-def message(reader: Reader, value: Json, path: str, spoken: Stage, channel: str) -> None:
-    """A message: a string, or a list of parts.
-
-    Raises:
-        DialectError: a field has the wrong type.
-    """
+def _message(reader: Reader, value: Mapping[str, Json], path: str, spoken: Stage, channel: str) -> None:
     role, stage = _ROLES.get(word(value, "role", path), (Role.USER, Stage.INPUT))
     if value.get("role") == "assistant":
         role, stage = Role.ASSISTANT, spoken
     contents(reader, value.get("content"), f"{path}/content", stage, role, channel and f"{channel}content/")
-    reader.rest(value, path, _PLAIN | {"content"})
+    reader.rest(value, path, _MUTE | {"content"}, _PLAIN)
 
 
 def contents(reader: Reader, value: Json, path: str, stage: Stage, role: Role | None, channel: str = "") -> None:
@@ -118,54 +104,17 @@ def content(reader: Reader, value: Json, path: str, stage: Stage, role: Role | N
     sort = word(value, "type", path)
     key = _TEXTS.get(sort)
     if key is None:
-        known = sort in _OPAQUE_PARTS
-        reader.opaque(value, path) if known or sort else reader.rest(value, path, ())
+        reader.opaque(value, path)
         return
     reader.text(value.get(key), f"{path}/{key}", stage, role, channel)
-    for where, cited in objects(value.get("annotations"), f"{path}/annotations"):
-        annotation(reader, cited, where, stage)
+    annotation(reader, value.get("annotations"), f"{path}/annotations", stage)
     reader.opaque(value.get("logprobs"), f"{path}/logprobs")
-    reader.rest(value, path, {"type", key, "annotations", "logprobs", "prompt_cache_breakpoint"})
+    reader.rest(value, path, _MUTE | {key, "annotations", "logprobs"}, {"type"})
 
 
 def annotation(reader: Reader, value: Json, path: str, stage: Stage) -> None:
-    """A citation: its title is a text, its address and file are not."""
-    reader.tree(value, path, stage, Role.ASSISTANT, _CITED)
-
-
-def tools(reader: Reader, value: Json, path: str) -> None:
-    """What the model is told of the tools that it may call.
-
-    Raises:
-        DialectError: a field has the wrong type.
-    """
-    for where, found in objects(value, path):
-        tool(reader, found, where)
-
-
-def tool(reader: Reader, value: Mapping[str, Json], path: str) -> None:
-    """What the model is told of one tool.
-
-    Raises:
-        DialectError: a field has the wrong type.
-    """
-    for key, member in value.items():
-        where = f"{path}/{key}"
-        if key in ("description", "server_description"):
-            reader.text(member, where, Stage.INPUT, Role.SYSTEM)
-        elif key in ("parameters", "output_schema", "input_schema", "annotations"):
-            reader.schema(member, where)
-        elif key in ("format", "environment"):
-            reader.tree(member, where, Stage.INPUT, Role.SYSTEM, _TOOL_NAMES)
-        elif key == "input_image_mask":
-            reader.opaque(member, where)
-        elif key == "tools":
-            tools(reader, member, where)
-
-
-_TOOL_NAMES = frozenset(
-    {"type", "syntax", "name", "path", "skill_id", "container_id", "file_ids", "memory_limit", "network_policy", "data"}
-)
+    """Citations: what they say of where the text is from."""
+    reader.tree(value, path, Stage.OUTPUT if stage is Stage.OUTPUT else Stage.CONTEXT, Role.RETRIEVAL, _CITED)
 
 
 def _text(
@@ -235,7 +184,7 @@ def shell(reader: Reader, value: Json, path: str, channel: str) -> None:
     """
     for key in ("stdout", "stderr"):
         reader.text(value.get(key), f"{path}/{key}", Stage.TOOL_RESULT, None, channel and channel + key)
-    reader.rest(value, path, {"stdout", "stderr", "outcome", "created_by"})
+    reader.rest(value, path, {"stdout", "stderr", "outcome"}, {"created_by"})
 
 
 _call = partial(_text, stage=Stage.TOOL_CALL)
@@ -260,9 +209,9 @@ _ITEMS: dict[str, dict[str, _Read]] = {
     "computer_call_output": {"output": _opaque, "acknowledged_safety_checks": _outcome},
     "code_interpreter_call": {"code": partial(_call, own="code"), "outputs": _interpreted},
     "image_generation_call": {
+        "action": partial(_tree, stage=Stage.TOOL_CALL),
         "result": _opaque,
         "revised_prompt": _call,
-        "action": lambda *_: None,
         "error": partial(_tree, stage=Stage.OUTPUT, skip=frozenset({"type", "code", "param", "moderation_details"})),
     },
     "local_shell_call": {"action": _deed},
@@ -282,20 +231,6 @@ _ITEMS: dict[str, dict[str, _Read]] = {
     "additional_tools": {"tools": _tools},
     "compaction": {"encrypted_content": _opaque},
     "compaction_trigger": {},
-    "configuration_update": {"reasoning": lambda *_: None, "text": lambda r, v, p, *_: form(r, v, p)},
+    "configuration_update": {"reasoning": _deed, "text": lambda r, v, p, *_: form(r, v, p)},
     "item_reference": {},
 }
-
-
-def form(reader: Reader, value: Json, path: str) -> None:
-    """What a request says of the form of the answer: the description and the schema reach the model.
-
-    Raises:
-        DialectError: a field has the wrong type.
-    """
-    where = f"{path}/format"
-    asked = mapping(value, path).get("format")
-    if asked is not None:
-        asked = mapping(asked, where)
-        reader.text(asked.get("description"), f"{where}/description", Stage.INPUT, Role.SYSTEM)
-        reader.schema(asked.get("schema"), f"{where}/schema")

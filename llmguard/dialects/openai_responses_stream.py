@@ -2,20 +2,20 @@
 
 Channels are named by the index of the item and of the part in it: ``0/content/1``, ``2/arguments``.
 
-Follows https://platform.openai.com/docs/api-reference/responses-streaming as of 2026-11-21.
+Follows https://platform.openai.com/docs/api-reference/responses-streaming.
 """
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Mapping, Sequence
 
 from llmguard.dialects.openai_responses_items import annotation, content, item, shell
 from llmguard.dialects.reader import Reader, Says, index, mapping, objects, word
 from llmguard.dialects.wire import Event, Frame, Json
-from llmguard.errors import DialectError
 from llmguard.types import Role, Stage
+
+#: The ids of what we make ourselves; a dialect has neither dice nor a clock, so it was also created at 0.
+RESPONSE, MESSAGE = "resp_llmguard", "msg_llmguard"
 
 _OUT, _CALL = Stage.OUTPUT, Stage.TOOL_CALL
 
@@ -37,7 +37,13 @@ _PARTS = {
     "response.reasoning_summary_part": "summary/{summary_index}",
 }
 _SAYS = {"delta": Says.PIECE, "added": Says.PIECE, "done": Says.AGAIN}
-_PLAIN = frozenset({"type", "item_id", "response_id", "obfuscation", "event_id", "code", "param"})
+_PLAIN = frozenset(
+    {
+        *("type", "name", "item_id", "response_id", "obfuscation", "event_id"),
+        *("background", "output_format", "quality", "size"),
+    }
+)
+LAST = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled", "error"})
 _MEDIA = frozenset({"response.audio.delta", "response.image_generation_call.partial_image"})
 
 
@@ -52,18 +58,18 @@ def event(frame: Frame) -> Event:
     data = mapping(frame.data, "")
     sort = word(data, "type") or frame.name
     stem, _, when = sort.rpartition(".")
-    if sort == "error" or "error" in data:
+    if sort == "error" or (not sort and "error" in data):
         return _failed(data)
     reader = Reader(_SAYS.get(when, Says.WHOLE))
     known = _event(reader, data, stem, when)
     if sort in _MEDIA:
-        known = {"delta", "partial_image_b64", "background", "output_format", "quality", "size"}
+        known = {"delta", "partial_image_b64"}
         for key in ("delta", "partial_image_b64"):
             reader.opaque(data.get(key), f"/{key}")
     elif sort == "response.output_text.annotation.added":
         annotation(reader, data.get("annotation"), "/annotation", _OUT)
         known = {"annotation"}
-    reader.rest(data, "", _PLAIN | known)
+    reader.rest(data, "", known, _PLAIN)
     if reader.says is Says.AGAIN:
         reader.ends += [repeat.channel for repeat in reader.repeats]
     return reader.event()
@@ -80,7 +86,7 @@ def _event(reader: Reader, data: Mapping[str, Json], stem: str, when: str) -> se
         reader.opaque(data.get("logprobs"), "/logprobs")
         if when == "done":
             reader.ends.append(channel)
-        return {key, "logprobs", *(("name",) if whole == "arguments" else ())}
+        return {key, "logprobs"}
     if stem == "response.output_item" and when in _SAYS:
         item(reader, data.get("item"), "/item", _OUT, f"{output}/")
         return {"item"}
@@ -106,7 +112,7 @@ def _failed(data: Mapping[str, Json]) -> Event:
     reader = Reader()
     nested = data.get("error")
     error, path = (nested, "/error") if isinstance(nested, dict) else (data, "")
-    reader.tree(data, "", Stage.OUTPUT, None, _PLAIN)
+    reader.tree(data, "", Stage.OUTPUT, None, _PLAIN | {"code", "param"})
     code = word(error, "code", path) or (word(error, "type", path) if path else "") or "error"
     return reader.event(error=code, last=True)
 
@@ -118,7 +124,7 @@ def message(identity: str, text: str) -> dict[str, Json]:
 
 
 def response(
-    identity: str, model: str, created: int, output: list[dict[str, Json]], status: str = ""
+    model: str, output: list[dict[str, Json]], identity: str = RESPONSE, created: int = 0, status: str = ""
 ) -> dict[str, Json]:
     """A response object: one that a content filter ended, unless ``status`` says otherwise."""
     return {
@@ -152,27 +158,29 @@ def ending(seen: Sequence[Frame], text: str) -> list[Frame]:
     """The events that end a stream: open items close, a message says ``text``, and the response is incomplete.
 
     Texts that went out are not said again: the items before the last message stand in the last event as messages
-    without content, so that no call that was cut off looks like one to be made.
+    without content, so that no call that was cut off looks like one to be made. Nothing follows a stream that is over.
     """
     data = [frame.data for frame in seen if isinstance(frame.data, dict)]
+    if any([word(one, "type") in LAST for one in data]):
+        return []
     started = next((one["response"] for one in data if isinstance(one.get("response"), dict)), None)
     number = max([index(one, "sequence_number") for one in data], default=-1)
-    identity, model = (word(started, "id"), word(started, "model")) if started else (f"resp_{uuid.uuid4().hex}", "")
+    identity, model = (word(started, "id"), word(started, "model")) if started else (RESPONSE, "")
     created = started.get("created_at") if started else None
-    created = int(created) if isinstance(created, (int, float)) else int(time.time())
+    created = int(created) if isinstance(created, (int, float)) else 0
     events: list[dict[str, Json]] = []
     if started is None:
-        events.append({"type": "response.created", "response": response(identity, model, created, [], "in_progress")})
+        events.append({"type": "response.created", "response": response(model, [], identity, created, "in_progress")})
     items, open_items = _items(data)
-    output = [message(items.get(at, f"msg_{uuid.uuid4().hex}"), "") for at in range(max(items, default=-1) + 1)]
-    for at, sort in open_items.items():
-        if sort == "message":
-            events.append({"type": "response.output_item.done", "output_index": at, "item": output[at]})
+    output = [message(items[at] or MESSAGE, "") for at in sorted(items)]
+    for at, closed in zip(sorted(items), output, strict=True):
+        if open_items.get(at) == "message":
+            events.append({"type": "response.output_item.done", "output_index": at, "item": closed})
     if text:
-        said = message(f"msg_{uuid.uuid4().hex}", text)
-        events += _said(said, len(output), text)
+        said = message(MESSAGE, text)
+        events += _said(said, max(items, default=-1) + 1, text)
         output.append(said)
-    events.append({"type": "response.incomplete", "response": response(identity, model, created, output)})
+    events.append({"type": "response.incomplete", "response": response(model, output, identity, created)})
     return [Frame({**one, "sequence_number": number + 1 + at}, one["type"]) for at, one in enumerate(events)]
 
 
@@ -191,8 +199,6 @@ def _items(data: Sequence[Mapping[str, Json]]) -> tuple[dict[int, str], dict[int
                 del open_items[at]
         else:
             ids.setdefault(at, word(one, "item_id"))
-    if max(ids, default=0) > 10_000:
-        raise DialectError("/output_index: is beyond 10,000")
     return ids, open_items
 
 

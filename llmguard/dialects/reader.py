@@ -1,7 +1,7 @@
 """Gathers what one body or one event says, and checks the types of what it meets.
 
 A dialect says where its texts stand; whether such a text is a whole one, a piece of a stream or said again depends on
-the body that is read, so the same walk over a message serves an answer, the event that opens it and the one that ends it.
+the body that is read. So the same walk over a message serves an answer, the event that opens it and that which ends it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from llmguard.errors import DialectError
 from llmguard.types import Role, Stage
 
 #: Keywords of JSON Schema whose values are names; such a value is only then a text when it has a space in it.
-_NAMES = frozenset({"type", "required", "format", "$ref", "$id", "$schema", "$anchor", "propertyOrdering"})
+_NAMES = frozenset(
+    {"type", "required", "format", "$ref", "$id", "$schema", "$anchor", "propertyOrdering", "property_ordering"}
+)
 
 _ROLE_AT = {
     Stage.INPUT: Role.USER,
@@ -92,12 +94,13 @@ class Reader:
             path: its pointer.
             stage: when they are looked at.
             role: who they come from; by the stage unless said.
-            skip: keys that hold no texts, wherever below they stand.
+            skip: keys whose strings are names, wherever below they stand.
         """
         role = role or _ROLE_AT[stage]
         self.parts += [
             Part(stage, role, where, content)
-            for where, content in pointer.strings(value, path, lambda where: where.rpartition("/")[2] in skip)
+            for where, content in pointer.strings(value, path)
+            if not skip or where.rpartition("/")[2] not in skip
         ]
 
     def schema(self, value: Json, path: str) -> None:
@@ -113,12 +116,30 @@ class Reader:
         if value not in (None, "", [], {}):
             self.uncovered.append(path)
 
-    def rest(self, value: Mapping[str, Json], path: str, known: Collection[str]) -> None:
-        """What stands under keys that we don't know: nobody looked at the strings there."""
+    def rest(
+        self, value: Mapping[str, Json], path: str, known: Collection[str], names: Collection[str] = frozenset()
+    ) -> None:
+        """What stands under keys that we don't know: nobody looked at the strings there.
+
+        Args:
+            value: the object.
+            path: its pointer.
+            known: keys that were read, or that hold no texts at all.
+            names: keys whose values are names, if they are strings.
+
+        Raises:
+            DialectError: a key differs from a known one in its case alone.
+        """
+        odd = False
         for key, member in value.items():
-            if key not in known and isinstance(member, (str, dict, list)):
+            if key in known or member is None or (key in names and not isinstance(member, (dict, list))):
+                continue
+            odd = odd or key not in names
+            if isinstance(member, (str, dict, list)):
                 found = pointer.strings(member, pointer.child(path, key))
                 self.uncovered += [where for where, content in found if content]
+        if odd:
+            exact(value, {*known, *names}, path)
 
     def body(self, **fields: Any) -> Body:
         """All of it as a body, with the fields that are no texts."""
@@ -134,6 +155,19 @@ class Reader:
             uncovered=tuple(self.uncovered),
             **fields,
         )
+
+
+def exact(value: Mapping[str, Json], known: Collection[str], path: str) -> None:
+    """Refuse a key that differs from a known one in its case alone: some servers take the one for the other.
+
+    Raises:
+        DialectError: there is one.
+    """
+    folded = {key.casefold(): key for key in known}
+    for key in value:
+        like = folded.get(key.casefold())
+        if like is not None and key not in known:
+            raise DialectError(f"{path or 'the body'}: the key {like!r} is spelt in another case")
 
 
 def mapping(value: Json, path: str) -> Mapping[str, Json]:

@@ -6,27 +6,58 @@ spelling is no way around the guard.
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from llmguard.dialects import (
+    anthropic_messages,
+    bedrock_converse,
+    gemini,
+    kserve,
+    llamacpp,
+    mcp,
+    ollama,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_moderations,
+    openai_responses,
+    tgi,
+    triton,
+)
 from llmguard.dialects.wire import Dialect, Route
-from llmguard.errors import ConfigurationError, DialectError, nearest
+from llmguard.errors import ConfigurationError, RouteError, nearest
 
-_MODULES = ("tgi", "kserve", "mcp")
+_ALL: tuple[Dialect, ...] = (
+    openai_chat.CHAT,
+    openai_responses.RESPONSES,
+    openai_completions.COMPLETIONS,
+    openai_embeddings.EMBEDDINGS,
+    openai_moderations.MODERATIONS,
+    openai_chat.AZURE_CHAT,
+    openai_completions.AZURE_COMPLETIONS,
+    openai_embeddings.AZURE_EMBEDDINGS,
+    anthropic_messages.MESSAGES,
+    gemini.GEMINI,
+    bedrock_converse.CONVERSE,
+    ollama.CHAT,
+    ollama.GENERATE,
+    llamacpp.COMPLETION,
+    tgi.GENERATE,
+    tgi.COMPAT,
+    kserve.INFER,
+    triton.GENERATE,
+    mcp.MCP,
+)
 
 _ESCAPED_PLAIN = "%(?:4[1-9A-F]|5[0-9A]|6[1-9A-F]|7[0-9A]|3[0-9]|2D|2E|5F|7E)"
 _ESCAPED_ODD = "%(?:[01][0-9A-F]|25|3B|5C|7F)"
 _ODD = re.compile(rf"//|[^!-~]|[\\;?#]|%(?![0-9A-F]{{2}})|{_ESCAPED_PLAIN}|{_ESCAPED_ODD}", re.IGNORECASE)
 _DOTS = frozenset({".", ".."})
 _NAME = re.compile(r"\{(\w+)\}")
-
-
-class RouteError(DialectError):
-    """Raised for a method or a path that is spelt so that servers may read it in different ways."""
 
 
 class Match(NamedTuple):
@@ -51,19 +82,9 @@ class _Table(NamedTuple):
     loose: re.Pattern[str]
 
 
-@lru_cache(maxsize=1)
 def dialects() -> tuple[Dialect, ...]:
     """All that there are, in the order in which routes are tried."""
-    from llmguard.dialects.wire import Framing  # noqa: F401
-
-    found: list[Dialect] = []
-    for name in _MODULES:
-        try:
-            module = importlib.import_module(f"llmguard.dialects.{name}")
-        except ImportError:
-            continue
-        found += [value for value in vars(module).values() if hasattr(value, "routes") and not isinstance(value, type)]
-    return tuple(found)
+    return _ALL
 
 
 def get(name: str) -> Dialect:
@@ -100,19 +121,14 @@ def find(method: str, path: str, among: tuple[Dialect, ...] | None = None) -> Ma
             need not be; or it fits no route as it stands, but would if case, escapes, or dots, spaces and slashes at
             the end of segments did not count; or the method is not in capitals.
     """
-    if (
-        not path.isascii()
-        or not path.startswith("/")
-        or _ODD.search(path) is not None
-        or not _DOTS.isdisjoint(path.split("/"))
-    ):
-        raise RouteError("the path is spelt so that servers may read it in different ways")
-    if method != method.upper() or not method.isascii():
-        raise RouteError("the method is not in capitals")
-    table = _table(dialects() if among is None else among)
+    table = _default() if among is None else _table(among)
     found = table.exact.get((method, path))
     if found is not None:
         return Match(found[0], {}, found[1])
+    if not path.isascii() or not path.startswith("/") or _ODD.search(path) is not None or _DOTS & set(path.split("/")):
+        raise RouteError("the path is spelt so that servers may read it in different ways")
+    if method != method.upper() or not method.isascii():
+        raise RouteError("the method is not in capitals")
     for verb, pattern, dialect, route in table.patterns:
         fits = pattern.fullmatch(path) if verb == method else None
         if fits is not None:
@@ -120,6 +136,11 @@ def find(method: str, path: str, among: tuple[Dialect, ...] | None = None) -> Ma
     if "%2F" in path.upper() or table.loose.fullmatch(f"{method} {_loosened(path)}") is not None:
         raise RouteError("the path fits no route as it is spelt, but may where servers are less strict")
     return None
+
+
+@lru_cache(maxsize=1)
+def _default() -> _Table:
+    return _table(_ALL)
 
 
 @lru_cache(maxsize=8)

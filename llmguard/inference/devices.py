@@ -116,7 +116,7 @@ def why_not(device: Device) -> list[str]:
             "onnxruntime-gpu is not installed; onnxruntime has no CUDA and must be removed before: "
             "pip uninstall onnxruntime; pip install 'llmguard[gpu]'"
         )
-    elif missing := missing_library(device):
+    elif len(found) == 1 and (missing := missing_library(device)):
         problems.append(missing)
     return problems
 

@@ -37,7 +37,7 @@ def test_no_number_of_up_to_four_digits_is_missed(numbers: RegionNumbers) -> Non
 
 
 def test_no_region_is_ruled_out_that_takes_the_digits(numbers: RegionNumbers) -> None:
-    generator = random.Random(3)  # noqa: S311 - test data
+    generator = random.Random(3)
     fronts = [
         "",
         "",

@@ -33,7 +33,7 @@ DETECTOR = SecretsDetector()
 
 def draw(size: int, alphabet: str = ALNUM, seed: int = 7) -> str:
     """A random string that starts and ends in a letter and holds a digit, so that no boundary is in doubt."""
-    source = random.Random(f"{seed}{size}{alphabet}")  # noqa: S311 - sample secrets, repeatable
+    source = random.Random(f"{seed}{size}{alphabet}")
     letters = [c for c in alphabet if c.isalpha()]
     inner = "".join(source.choice(alphabet) for _ in range(size - 3))
     return f"{source.choice(letters)}{inner}{'7' if '7' in alphabet else ''}{source.choice(letters)}"[:size].ljust(

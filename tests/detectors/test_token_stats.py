@@ -1,7 +1,5 @@
 """The token_stats detector: what floods, loops and blobs look like, and what ordinary text does not."""
 
-# ruff: noqa: S311 - samples, not secrets
-
 from __future__ import annotations
 
 import base64

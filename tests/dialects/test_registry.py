@@ -1,6 +1,8 @@
 """Names and routes of dialects, and the ways in which a path is no way around them."""
 
+import doctest
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmguard.dialects import registry
-from llmguard.dialects.registry import RouteError
 from llmguard.dialects.wire import Route
-from llmguard.errors import ConfigurationError
+from llmguard.errors import ConfigurationError, RouteError
 
 
 @dataclass(frozen=True)
@@ -180,3 +181,20 @@ def test_every_route_leads_to_its_dialect_and_no_two_share_one() -> None:
 def test_names_are_unique() -> None:
     names = [dialect.name for dialect in registry.dialects()]
     assert len(set(names)) == len(names)
+
+
+def test_the_table_in_the_docs_is_what_there_is() -> None:
+    rows = ["| dialect | routes | stream | provider | operation |", "| --- | --- | --- | --- | --- |"]
+    for dialect in registry.dialects():
+        paths = [f"`{route.path}`" for route in dialect.routes]
+        routes = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
+        cells = (f"`{dialect.name}`", routes, dialect.framing or "none", dialect.provider, dialect.operation)
+        rows.append(f"| {' | '.join(cells)} |")
+    page = Path("docs/dialects.md").read_text(encoding="utf-8")
+    table = page.partition("<!-- table -->\n")[2].partition("<!-- /table -->")[0]
+    assert table == "\n".join(["", *rows, "", ""])
+
+
+def test_the_examples_in_the_docs() -> None:
+    failed, tried = doctest.testfile("../../docs/dialects.md", module_relative=True, encoding="utf-8")
+    assert (failed, tried > 0) == (0, True)

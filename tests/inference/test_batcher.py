@@ -440,7 +440,7 @@ def test_many_threads_all_get_their_own(model: Model, make: Make) -> None:
     wrong: list[object] = []
 
     def work(seed: int) -> None:
-        chance = random.Random(seed)  # noqa: S311 - numbers to square
+        chance = random.Random(seed)
         for _ in range(60):
             numbers = [chance.randrange(1000) for _ in range(chance.randrange(1, 6))]
             expected = [n * n for n in numbers]

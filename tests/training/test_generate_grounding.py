@@ -24,7 +24,7 @@ TEXTS = [
 
 
 def draw(seed: int) -> Random:
-    return Random(seed)  # noqa: S311 - sampling
+    return Random(seed)
 
 
 @pytest.fixture(scope="module")

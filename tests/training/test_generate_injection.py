@@ -20,7 +20,7 @@ WRITTEN = ("injection_direct", "injection_indirect", "injection_jailbreak", "har
 
 
 def rng(seed: int = 5) -> Random:
-    return Random(seed)  # noqa: S311 - reproducible draws
+    return Random(seed)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -96,20 +96,20 @@ def test_every_category_and_texts_without_any_are_there_in_number(made: list[dic
 def test_there_are_many_templates_and_all_can_be_filled(data: Path) -> None:
     templates = [line for name in SHARES for lines in kinds(name).values() for line in lines]
     assert len(templates) == len(set(templates)) >= 250
-    values = Values(Random(3), ["Velvet Ltd"])  # noqa: S311 - sampling
+    values = Values(Random(3), ["Velvet Ltd"])
     for template in templates:
         values.start_row()
         assert fill(values, template)
 
 
 def test_a_negative_template_has_no_span(data: Path) -> None:
-    values = Values(Random(5), ["Velvet Ltd"])  # noqa: S311 - sampling
+    values = Values(Random(5), ["Velvet Ltd"])
     for line in itertools.chain.from_iterable(kinds("templates_negative").values()):
         assert not [category for _, category in fill(values, line) if category]
 
 
 def test_a_person_keeps_the_name_within_a_row() -> None:
-    values = Values(Random(1), ["Velvet Ltd"])  # noqa: S311 - sampling
+    values = Values(Random(1), ["Velvet Ltd"])
     first, again = values.value("first", "a")[0][0], values.value("first", "a")[0][0]
     assert first == again
     values.start_row()
@@ -118,7 +118,7 @@ def test_a_person_keeps_the_name_within_a_row() -> None:
 
 def test_articles_stay_outside_and_noise_keeps_spans_on_their_words() -> None:
     assert article("the Alps", "LOCATION") == [("the ", None), ("Alps", "LOCATION")]
-    draw = Random(2)  # noqa: S311 - sampling
+    draw = Random(2)
     for _ in range(300):
         text, spans = join(noisy(draw, [("Ask ", None), (" Bo Li ", "PERSON"), (".", None)], "form"))
         assert text[spans[0]["start"] : spans[0]["end"]].strip(" ").lower()[0] == "b"

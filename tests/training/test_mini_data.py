@@ -13,7 +13,7 @@ from training.sources import PUBLIC, civil, held_out
 
 
 def seeded(seed: int) -> Random:
-    return Random(seed)  # noqa: S311 - sampling, no secrets
+    return Random(seed)
 
 
 def row(**values: object) -> dict[str, object]:

@@ -122,7 +122,7 @@ def test_padding_changes_nothing(made: tuple[GuardMini, Encoder, str]) -> None:
 def _seeded() -> Any:
     from random import Random
 
-    return Random(0)  # noqa: S311 - sampling, no secrets
+    return Random(0)
 
 
 def examples() -> list[Example]:

@@ -10,7 +10,7 @@ from training.predict import spans_of
 
 
 def seeded(seed: int) -> Random:
-    return Random(seed)  # noqa: S311 - sampling, no secrets
+    return Random(seed)
 
 
 def text(count: int) -> Tokens:

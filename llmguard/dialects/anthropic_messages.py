@@ -1,0 +1,296 @@
+"""Anthropic's Messages API, its stream, and the route that counts a request's tokens.
+
+Channels of a stream are named by the block's index and what it holds: ``0/text``, ``1/thinking``, ``2/input``.
+
+Follows https://platform.claude.com/docs/en/api/messages, …/build-with-claude/streaming and …/api/errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from llmguard.dialects.anthropic_blocks import block, blocks, citations, tools
+from llmguard.dialects.reader import (
+    Reader,
+    Says,
+    flag,
+    index,
+    mapping,
+    members,
+    number,
+    objects,
+    optional,
+    total,
+    word,
+)
+from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Route, Usage
+from llmguard.types import Role, Stage
+
+_ROLES = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT}
+_READ = frozenset({"system", "messages", "tools", "stop_sequences", "output_config", "output_format"})
+#: What the model does not read.
+_MUTE = frozenset(
+    {
+        "metadata",
+        "thinking",
+        "tool_choice",
+        "cache_control",
+        "mcp_servers",
+        "context_management",
+        "betas",
+        "diagnostics",
+    }
+)
+_NAMES = frozenset({"model", "service_tier", "inference_geo", "speed", "user_profile_id", "workspace_id"})
+_ANSWER_MUTE = frozenset({"usage", "stop_details", "content", "stop_sequence", "container", "context_management"})
+_ANSWER_NAMES = frozenset({"id", "type", "role", "model", "stop_reason"})
+_KINDS = ("text", "thinking", "input", "content")
+
+#: By the type of a delta: its key, the stage, and the kind of channel.
+_DELTAS = {
+    "text_delta": ("text", Stage.OUTPUT, "text"),
+    "thinking_delta": ("thinking", Stage.OUTPUT, "thinking"),
+    "input_json_delta": ("partial_json", Stage.TOOL_CALL, "input"),
+    "compaction_delta": ("content", Stage.OUTPUT, "content"),
+}
+
+
+class AnthropicMessages:
+    """The Messages API."""
+
+    name: str = "anthropic.messages"
+    provider: str = "anthropic"
+    operation: str = "chat"
+    routes: tuple[Route, ...] = (
+        Route("POST", "/v1/messages"),
+        Route("POST", "/v1/messages/count_tokens", stream=False),
+    )
+    framing: Framing | None = Framing.SSE
+
+    def request(self, body: Json, path: Mapping[str, str]) -> Body:
+        """The texts of a request."""
+        body = mapping(body, "")
+        reader = Reader()
+        for key, value in body.items():
+            where = f"/{key}"
+            if key == "system":
+                blocks(reader, value, where, Stage.INPUT, Role.SYSTEM)
+            elif key == "messages":
+                for place, message in objects(value, where):
+                    role = _ROLES.get(word(message, "role", place), Role.USER)
+                    blocks(reader, message.get("content"), f"{place}/content", Stage.INPUT, role)
+                    reader.rest(message, place, {"content"}, {"role"})
+            elif key == "tools":
+                tools(reader, value, where)
+            elif key == "stop_sequences":
+                for place, sequence in members(value, where):
+                    reader.text(sequence, place, Stage.INPUT)
+            elif key in ("output_config", "output_format"):
+                _form(reader, optional(value, where), where)
+        reader.rest(body, "", _READ | _MUTE, _NAMES)
+        return reader.body(model=word(body, "model"), stream=flag(body, "stream"))
+
+    def response(self, body: Json) -> Body:
+        """The texts of an answer, a count of tokens, or an error."""
+        body = mapping(body, "")
+        if "error" in body:
+            event = _failed(body)
+            return Body(parts=event.parts, uncovered=event.uncovered, error=event.error)
+        reader = Reader()
+        if "input_tokens" in body:
+            reader.rest(body, "", {"context_management"})
+            return reader.body(usage=Usage(input=number(body, "input_tokens")))
+        blocks(reader, body.get("content"), "/content", Stage.OUTPUT, Role.ASSISTANT)
+        _stopped(reader, body, "")
+        reader.rest(body, "", _ANSWER_MUTE, _ANSWER_NAMES)
+        reason = word(body, "stop_reason")
+        return reader.body(
+            model=word(body, "model"), id=word(body, "id"), finish=(reason,) if reason else (), usage=_usage(body)
+        )
+
+    def event(self, frame: Frame) -> Event:
+        """What one event says; its name is its ``type``."""
+        data = mapping(frame.data, "")
+        sort = word(data, "type") or frame.name
+        read = _EVENTS.get(sort)
+        if read is not None:
+            return read(data)
+        reader = Reader()
+        reader.rest(data, "", (), {"type"})
+        return reader.event()
+
+    def refusal(self, request: Body, text: str) -> Json:
+        """An answer with the stop reason ``refusal`` that says ``text``."""
+        said: list[Json] = [{"type": "text", "text": text, "citations": None}] if text else []
+        return {**_opened(request.model), "content": said, "stop_reason": "refusal"}
+
+    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
+        """Closes the open blocks, says ``text`` in a block of its own, and stops with the reason ``refusal``."""
+        data = [frame.data for frame in seen if isinstance(frame.data, dict)]
+        if any([one.get("type") in ("message_stop", "error") for one in data]):
+            return []
+        events: list[dict[str, Json]] = []
+        if not any(one.get("type") == "message_start" for one in data):
+            events.append({"type": "message_start", "message": _opened("")})
+        begun = [index(one, "index") for one in data if one.get("type") == "content_block_start"]
+        ended = {index(one, "index") for one in data if one.get("type") == "content_block_stop"}
+        events += [{"type": "content_block_stop", "index": at} for at in begun if at not in ended]
+        if text:
+            at = max(begun, default=-1) + 1
+            events += [
+                {"type": "content_block_start", "index": at, "content_block": {"type": "text", "text": ""}},
+                {"type": "content_block_delta", "index": at, "delta": {"type": "text_delta", "text": text}},
+                {"type": "content_block_stop", "index": at},
+            ]
+        usage = {"output_tokens": 0}
+        for one in data:
+            usage = _output(one) or usage
+        stop = {"stop_reason": "refusal", "stop_sequence": None}
+        events += [{"type": "message_delta", "delta": stop, "usage": usage}, {"type": "message_stop"}]
+        return [Frame(one, one["type"]) for one in events]
+
+    def error(self, message: str, code: str) -> Json:
+        """An error's body."""
+        return {"type": "error", "error": {"type": code, "message": message}}
+
+
+def _form(reader: Reader, value: Mapping[str, Json], path: str) -> None:
+    """The form of the answer that is asked for."""
+    reader.schema(value.get("schema"), f"{path}/schema")
+    if "format" in value:
+        _form(reader, optional(value["format"], f"{path}/format"), f"{path}/format")
+    reader.rest(value, path, {"schema", "format"}, {"type", "effort"})
+
+
+def _opened(model: str) -> dict[str, Json]:
+    """A message that says nothing yet."""
+    return {
+        "id": "msg_llmguard",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 0, "output_tokens": 0},
+    }
+
+
+def _output(data: Mapping[str, Json]) -> dict[str, int] | None:
+    """What an event says of the tokens put out."""
+    inner = data.get("message")
+    usage = (inner if isinstance(inner, dict) else data).get("usage")
+    count = number(usage, "output_tokens", "/usage") if isinstance(usage, dict) else None
+    return None if count is None else {"output_tokens": count}
+
+
+def _start(data: Mapping[str, Json]) -> Event:
+    message = mapping(data.get("message"), "/message")
+    reader = Reader()
+    blocks(reader, message.get("content"), "/message/content", Stage.OUTPUT, Role.ASSISTANT)
+    _stopped(reader, message, "/message")
+    reader.rest(message, "/message", _ANSWER_MUTE, _ANSWER_NAMES)
+    reader.rest(data, "", {"message"}, {"type"})
+    return reader.event(
+        model=word(message, "model", "/message"),
+        id=word(message, "id", "/message"),
+        usage=_usage(message, "/message"),
+    )
+
+
+def _block_start(data: Mapping[str, Json]) -> Event:
+    reader = Reader(Says.PIECE)
+    opened = data.get("content_block")
+    block(reader, opened, "/content_block", Stage.OUTPUT, Role.ASSISTANT, f"{index(data, 'index')}/")
+    reader.rest(data, "", {"content_block"}, {"type"})
+    return reader.event()
+
+
+def _block_delta(data: Mapping[str, Json]) -> Event:
+    reader = Reader(Says.PIECE)
+    delta = mapping(data.get("delta"), "/delta")
+    sort = word(delta, "type", "/delta")
+    known: set[str] = set()
+    if sort in _DELTAS:
+        key, stage, below = _DELTAS[sort]
+        channel = f"{index(data, 'index')}/{below}"
+        reader.text(delta.get(key), f"/delta/{key}", stage, None, channel, json=below == "input")
+        known.add(key)
+    elif sort == "citations_delta":
+        cited = delta.get("citation")
+        citations(reader, cited, "/delta/citation", Stage.OUTPUT)
+        known.add("citation")
+    reader.rest(delta, "/delta", known, {"type", "signature"})
+    reader.rest(data, "", {"delta"}, {"type"})
+    return reader.event()
+
+
+def _block_stop(data: Mapping[str, Json]) -> Event:
+    reader = Reader()
+    reader.ends += [f"{index(data, 'index')}/{below}" for below in _KINDS]
+    reader.rest(data, "", (), {"type"})
+    return reader.event()
+
+
+def _delta(data: Mapping[str, Json]) -> Event:
+    reader = Reader()
+    delta = mapping(data.get("delta"), "/delta")
+    _stopped(reader, delta, "/delta")
+    reader.rest(delta, "/delta", _ANSWER_MUTE, _ANSWER_NAMES)
+    reader.rest(data, "", {"delta", "usage", "context_management"}, {"type"})
+    reason = word(delta, "stop_reason", "/delta")
+    return reader.event(finish=(reason,) if reason else (), usage=_usage(data))
+
+
+def _stop(data: Mapping[str, Json]) -> Event:
+    reader = Reader()
+    reader.rest(data, "", (), {"type"})
+    return reader.event(last=True)
+
+
+def _failed(data: Mapping[str, Json]) -> Event:
+    error = mapping(data.get("error"), "/error")
+    reader = Reader()
+    reader.tree(error, "/error", Stage.OUTPUT, None, {"type"})
+    reader.rest(data, "", {"error"}, {"type", "request_id"})
+    return reader.event(error=word(error, "type", "/error") or "error", last=True)
+
+
+_EVENTS = {
+    "message_start": _start,
+    "content_block_start": _block_start,
+    "content_block_delta": _block_delta,
+    "content_block_stop": _block_stop,
+    "message_delta": _delta,
+    "message_stop": _stop,
+    "error": _failed,
+}
+
+
+def _stopped(reader: Reader, message: Mapping[str, Json], path: str) -> None:
+    """Texts in what is said of the end: the sequence that stopped it, and why it was refused."""
+    reader.text(message.get("stop_sequence"), f"{path}/stop_sequence", Stage.OUTPUT)
+    where = f"{path}/stop_details"
+    details = optional(message.get("stop_details"), where)
+    reader.text(details.get("explanation"), f"{where}/explanation", Stage.OUTPUT)
+    reader.rest(details, where, {"explanation"}, {"type", "category"})
+
+
+def _usage(message: Mapping[str, Json], path: str = "") -> Usage | None:
+    where = f"{path}/usage"
+    if message.get("usage") is None:
+        return None
+    usage = mapping(message["usage"], where)
+    details = optional(usage.get("output_tokens_details"), f"{where}/output_tokens_details")
+    cached = number(usage, "cache_read_input_tokens", where)
+    fresh = number(usage, "input_tokens", where)
+    made = number(usage, "cache_creation_input_tokens", where)
+    return Usage(
+        input=None if fresh is None else total(fresh, made, cached),
+        output=number(usage, "output_tokens", where),
+        cached=cached,
+        reasoning=number(details, "thinking_tokens", where),
+    )
+
+
+MESSAGES = AnthropicMessages()

@@ -1,0 +1,191 @@
+"""The Open Inference Protocol (KServe v2), as Triton, MLServer and KServe serve it: tensors by name.
+
+Follows "Open Inference Protocol Specification" (https://kserve.github.io/website/docs/concepts/architecture/data-plane/
+v2-protocol) and Triton's "Binary Tensor Data Extension" and "Shared-Memory Extension"
+(https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol); read 2026-11-21.
+
+Every string in a tensor's ``data`` is a text, whatever its datatype; other elements are uncovered. So are tensors that
+are not in the JSON: in shared memory, or behind it (``binary_data_size``). Those could be read by who has the bytes:
+the header ``Inference-Header-Content-Length`` says where the JSON ends, and each tensor's bytes follow in the order of
+the tensors; an element of BYTES is its length, four bytes with the lowest first, and then UTF-8 as a rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from llmguard.dialects.leftover import leftover
+from llmguard.dialects.pointer import child
+from llmguard.dialects.reader import Reader, Says, mapping, objects, optional, word
+from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Route
+from llmguard.errors import DialectError
+from llmguard.types import Role, Stage
+
+_FILTERED = "content_filter"
+_FINISH = "finish_reason"
+_SYSTEM = frozenset({"system", "system_prompt", "system_input"})
+_REQUEST = frozenset({"parameters", "inputs", "outputs"})
+_RESPONSE = frozenset({"parameters", "outputs", "error"})
+_TENSOR = frozenset({"parameters", "data"})
+_IDS = frozenset({"id", "model_name", "model_version"})
+_KIND = frozenset({"name", "datatype"})
+_ELSEWHERE = ("binary_data_size", "shared_memory_region")
+_NAMES = frozenset({"content_type", "shared_memory_region", "sequence_id"})
+_OPAQUE_TYPES = frozenset({"base64", "np", "pd"})
+
+
+class KServe:
+    """The dialect of inference by tensors; see the module."""
+
+    name: str = "kserve.infer"
+    provider: str = "kserve"
+    operation: str = "generate_content"
+    routes: tuple[Route, ...] = (
+        Route("POST", "/v2/models/{model}/infer", stream=False),
+        Route("POST", "/v2/models/{model}/versions/{version}/infer", stream=False),
+        Route("POST", "/v2/models/{model}/infer_stream", stream=True),
+        Route("POST", "/v2/models/{model}/versions/{version}/infer_stream", stream=True),
+    )
+    framing: Framing | None = Framing.SSE
+
+    def request(self, body: Json, path: Mapping[str, str]) -> Body:
+        """The texts of a request's tensors."""
+        root, reader = mapping(body, ""), Reader()
+        if "inputs" not in root:
+            raise DialectError("/inputs: is missing")
+        add_parameters(reader, root, "", Stage.INPUT)
+        for where, tensor in objects(root["inputs"], "/inputs"):
+            role = Role.SYSTEM if word(tensor, "name", where) in _SYSTEM else Role.USER
+            _tensor(reader, tensor, where, Stage.INPUT, role)
+        for where, output in objects(root.get("outputs"), "/outputs"):
+            add_parameters(reader, output, where, Stage.INPUT)
+            leftover(reader, output, where, frozenset({"parameters"}), frozenset({"name"}))
+        leftover(reader, root, "", _REQUEST, _IDS)
+        return reader.body(model=path.get("model", ""), id=word(root, "id"))
+
+    def response(self, body: Json) -> Body:
+        """The texts of a response's tensors, or of an error."""
+        return Body(**_response(mapping(body, ""), Reader()))
+
+    def event(self, frame: Frame) -> Event:
+        """A response in a stream: pieces of what the elements of its tensors say. No event is known to be the last."""
+        said = _response(mapping(frame.data, "the event"), reader := Reader(Says.PIECE))
+        return Event(deltas=tuple(reader.deltas), last=bool(said["error"]), **said)
+
+    def refusal(self, request: Body, text: str) -> Json:
+        """A response with two tensors, named as Triton's text models name them."""
+        return {
+            "model_name": request.model,
+            "id": request.id,
+            "outputs": [tensor("text_output", text), tensor(_FINISH, _FILTERED)],
+        }
+
+    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
+        """A response that says the text in the first text tensor that was seen."""
+        first: Mapping[str, Json] = next((frame.data for frame in seen if isinstance(frame.data, dict)), {})
+        outputs = [tensor(_text_name(first), text)] if text else []
+        head = {key: first[key] for key in ("model_name", "model_version", "id") if key in first}
+        return [Frame({"model_name": "", **head, "outputs": [*outputs, tensor(_FINISH, _FILTERED)]})]
+
+    def error(self, message: str, code: str) -> Json:
+        """An error's body; it has no place for a code."""
+        return {"error": message}
+
+
+def add_parameters(reader: Reader, owner: Mapping[str, Json], path: str, stage: Stage) -> Mapping[str, Json]:
+    """The strings of an object's ``parameters``, which go to the model, but for those of the protocol itself.
+
+    Raises:
+        DialectError: they are no object.
+    """
+    where = child(path, "parameters")
+    parameters = optional(owner.get("parameters"), where)
+    for key, value in parameters.items():
+        if key != "headers" and (key not in _NAMES or not isinstance(value, str)):
+            reader.tree(value, child(where, key), stage)
+    return parameters
+
+
+def tensor(name: str, text: str) -> Json:
+    """A tensor of one text."""
+    return {"name": name, "datatype": "BYTES", "shape": [1], "data": [text]}
+
+
+def add_error(reader: Reader, body: Mapping[str, Json]) -> str:
+    """The text of an error, and "error", or "" where there is none.
+
+    Raises:
+        DialectError: it is neither a string nor an object.
+    """
+    if body.get("error") is None:
+        return ""
+    if not isinstance(body["error"], (str, dict)):
+        raise DialectError("/error: must be a string or an object")
+    reader.tree(body["error"], "/error", Stage.OUTPUT)
+    return "error"
+
+
+def _response(root: Mapping[str, Json], reader: Reader) -> dict[str, Json]:
+    error = add_error(reader, root)
+    if not error and "outputs" not in root:
+        raise DialectError("/outputs: is missing")
+    add_parameters(reader, root, "", Stage.OUTPUT)
+    finish: list[str] = []
+    for where, output in objects(root.get("outputs"), "/outputs"):
+        if output.get("name") == _FINISH and isinstance(output.get("data"), list):
+            finish += [item for item in output["data"] if isinstance(item, str)]
+        _tensor(reader, output, where, Stage.OUTPUT, Role.ASSISTANT)
+    leftover(reader, root, "", _RESPONSE, _IDS)
+    return {
+        "parts": tuple(reader.parts),
+        "uncovered": tuple(reader.uncovered),
+        "model": word(root, "model_name"),
+        "id": word(root, "id"),
+        "finish": tuple(finish),
+        "error": error,
+    }
+
+
+def _tensor(reader: Reader, value: Mapping[str, Json], path: str, stage: Stage, role: Role) -> None:
+    name = word(value, "name", path)
+    parameters = add_parameters(reader, value, path, stage)
+    leftover(reader, value, path, _TENSOR, _KIND)
+    if any([key in parameters for key in _ELSEWHERE]):
+        reader.uncovered.append(path)
+    data, where = value.get("data"), child(path, "data")
+    if data is not None and not isinstance(data, list):
+        raise DialectError(f"{where}: must be an array")
+    if word(parameters, "content_type", child(path, "parameters")) in _OPAQUE_TYPES:
+        reader.opaque(data, where)
+    else:
+        _elements(reader, data or [], where, (stage, role), name)
+
+
+def _elements(reader: Reader, data: list[Json], path: str, who: tuple[Stage, Role], name: str) -> None:
+    """The strings of a tensor, nested as its shape is or not; a channel is named by the tensor and the element."""
+    waiting: list[tuple[str, str, Json]] = [(path, name or "-", data)]
+    dull = False
+    while waiting:
+        where, channel, value = waiting.pop()
+        if isinstance(value, str):
+            # A finish reason in a tensor of that name is no piece of a text, and comes whole.
+            reader.text(value, where, who[0], who[1], "" if name == _FINISH else channel)
+        elif isinstance(value, list):
+            below = [(child(where, index), f"{channel}/{index}", item) for index, item in enumerate(value)]
+            waiting += below[::-1]
+        elif isinstance(value, dict):
+            raise DialectError(f"{where}: must be an element of a tensor, is an object")
+        else:
+            dull = True
+    if dull:
+        reader.uncovered.append(path)
+
+
+def _text_name(body: Mapping[str, Json]) -> str:
+    for output in body.get("outputs") or []:
+        if output.get("datatype") == "BYTES" and output.get("name") != _FINISH:
+            return str(output.get("name"))
+    return "text_output"
+
+
+INFER = KServe()

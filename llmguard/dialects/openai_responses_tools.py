@@ -1,0 +1,90 @@
+"""What a request of OpenAI's Responses API tells the model of tools and of the answer's form, and answers say again.
+
+Follows https://platform.openai.com/docs/api-reference/responses/create.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llmguard.dialects.reader import Reader, mapping, objects, optional
+from llmguard.dialects.wire import Json
+from llmguard.types import Role, Stage
+
+_TOLD = frozenset(
+    {
+        *("description", "server_description", "parameters", "input_schema", "output_schema", "annotations", "format"),
+        *("environment", "input_image_mask", "tools"),
+    }
+)
+#: What is for the servers of the tools, not for the model.
+_MUTE = frozenset(
+    {
+        *(
+            "headers",
+            "allowed_tools",
+            "allowed_callers",
+            "require_approval",
+            "vector_store_ids",
+            "filters",
+            "container",
+        ),
+        *("ranking_options", "user_location", "search_content_types", "svg"),
+    }
+)
+_NAMES = frozenset(
+    {
+        *("type", "name", "server_label", "server_url", "authorization", "connector_id", "tunnel_id", "execution"),
+        *("search_context_size", "model", "size", "quality", "moderation", "background", "output_format", "action"),
+        *("input_fidelity", "complexity"),
+    }
+)
+_TOOL_NAMES = frozenset(
+    {"type", "syntax", "name", "path", "skill_id", "container_id", "file_ids", "memory_limit", "network_policy", "data"}
+)
+
+
+def tools(reader: Reader, value: Json, path: str) -> None:
+    """What the model is told of the tools that it may call.
+
+    Raises:
+        DialectError: a field has the wrong type.
+    """
+    for where, found in objects(value, path):
+        tool(reader, found, where)
+
+
+def tool(reader: Reader, value: Mapping[str, Json], path: str) -> None:
+    """What the model is told of one tool.
+
+    Raises:
+        DialectError: a field has the wrong type.
+    """
+    for key, member in value.items():
+        where = f"{path}/{key}"
+        if key in ("description", "server_description"):
+            reader.text(member, where, Stage.INPUT, Role.SYSTEM)
+        elif key in ("parameters", "output_schema", "input_schema", "annotations"):
+            reader.schema(member, where)
+        elif key in ("format", "environment"):
+            reader.tree(member, where, Stage.INPUT, Role.SYSTEM, _TOOL_NAMES)
+        elif key == "input_image_mask":
+            reader.opaque(member, where)
+        elif key == "tools":
+            tools(reader, member, where)
+    reader.rest(value, path, _TOLD | _MUTE, _NAMES)
+
+
+def form(reader: Reader, value: Json, path: str) -> None:
+    """What a request says of the form of the answer: the description and the schema reach the model.
+
+    Raises:
+        DialectError: a field has the wrong type.
+    """
+    where = f"{path}/format"
+    told = mapping(value, path)
+    asked = optional(told.get("format"), where)
+    reader.text(asked.get("description"), f"{where}/description", Stage.INPUT, Role.SYSTEM)
+    reader.schema(asked.get("schema"), f"{where}/schema")
+    reader.rest(asked, where, {"description", "schema"}, {"type", "name"})
+    reader.rest(told, path, {"format"}, {"verbosity"})

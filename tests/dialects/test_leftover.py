@@ -1,0 +1,36 @@
+"""Nothing hides under a key that a dialect does not know, or where a name belongs."""
+
+from typing import Any
+
+import pytest
+
+from llmguard.dialects.leftover import leftover
+from llmguard.dialects.reader import Reader
+from llmguard.errors import DialectError
+
+READ = frozenset({"content", "toolCalls"})
+NAMES = frozenset({"role", "name"})
+
+
+@pytest.mark.parametrize(
+    ("value", "uncovered"),
+    [
+        ({"content": "x", "role": "user"}, []),
+        ({"content": {"a": "x"}}, []),
+        ({"role": ["x", ""]}, ["/m/role/0"]),
+        ({"name": {"a/b": "x"}}, ["/m/name/a~1b"]),
+        ({"aside": "x", "flag": True, "n": 1, "none": None, "empty": ""}, ["/m/aside"]),
+        ({"aside": [1, {"deep": ["x"]}]}, ["/m/aside/1/deep/0"]),
+    ],
+)
+def test_what_nobody_read_is_uncovered(value: Any, uncovered: list[str]) -> None:
+    reader = Reader()
+    leftover(reader, value, "/m", READ, NAMES)
+    assert reader.uncovered == uncovered
+
+
+@pytest.mark.parametrize("key", ["Content", "TOOLCALLS", "toolcalls", "ROLE", "Role"])
+def test_a_key_in_another_case_is_refused(key: str) -> None:
+    with pytest.raises(DialectError, match=r"^/m: ") as caught:
+        leftover(Reader(), {key: "the secret"}, "/m", READ, NAMES)
+    assert "secret" not in str(caught.value)
