@@ -2,11 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from llmguard.errors import ConfigurationError, MissingExtraError
 
 _MAX_MEM = 64 << 20
+
+
+Search = Callable[[bytes, int], "tuple[int, int] | None"]
+"""Bytes and where to begin in, the span of the first match out."""
+
+
+def searcher(pattern: str, options: Any) -> Search:
+    """How to search for one pattern at the least cost: half of a short search is the wrapping of its answer.
+
+    Args:
+        pattern: in RE2's syntax.
+        options: of google-re2.
+
+    Raises:
+        re2.error: RE2 does not accept it.
+    """
+    import re2
+
+    compiled = re2.compile(pattern.encode(), options)
+    bare = getattr(getattr(compiled, "_regexp", None), "Match", None)
+    anywhere = getattr(getattr(re2, "_Anchor", None), "UNANCHORED", None)
+    if bare is None or anywhere is None:  # private, and gone one day
+        return functools.partial(_search, compiled)
+
+    def search(data: bytes, position: int) -> tuple[int, int] | None:
+        start, end = bare(anywhere, data, position, len(data))[0]
+        return (start, end) if start >= 0 else None
+
+    return search
+
+
+def _search(compiled: Any, data: bytes, position: int) -> tuple[int, int] | None:
+    match = compiled.search(data, position)
+    return match.span() if match else None
 
 
 class PatternSet:

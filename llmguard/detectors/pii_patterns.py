@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from llmguard.detectors.patterns import searcher
 from llmguard.detectors.pii_classes import Untranslatable
 from llmguard.detectors.pii_translate import Translation, translate
 
@@ -48,7 +49,7 @@ class PatternScan:
         options.max_mem = _PROGRAM_BYTES
         try:
             translation = translate(pattern, flags, rare=rare, ending=ending)
-            self._find = re2.compile(translation.finder.encode(), options).search
+            self._find = searcher(translation.finder, options)
         except (Untranslatable, re2.error):
             return
         self._translation: Translation = translation
@@ -73,7 +74,7 @@ class PatternScan:
     def _in_runs(self, text: str, proxy: bytes) -> Iterator[Match]:
         position = 0
         while run := self._find(proxy, position):
-            start, position = run.span()
+            start, position = run
             yield from self._confirm.finditer(text, start, position)
 
     def _behind(self, text: str, proxy: bytes) -> Iterator[Match]:
@@ -81,7 +82,7 @@ class PatternScan:
         lookback, lead = self._translation.lookback, self._translation.lead
         position = 0
         while place := find(proxy, position):
-            tail = place.start() + 1
+            tail = place[0] + 1
             start = max(position, tail - lookback)
             start += len(proxy[start:tail].rstrip(lead))
             match = None
@@ -103,7 +104,7 @@ class PatternScan:
             last = min(last, found.start())
         position = 0
         while place := find(proxy, position - 1 if before and position else position):
-            start = place.start()
+            start = place[0]
             if before and (start or position):
                 start += 1
             if start > last:

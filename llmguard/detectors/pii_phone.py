@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
+from llmguard.detectors.patterns import searcher
 from llmguard.detectors.pii_numbers import RegionNumbers
 from llmguard.detectors.pii_tables import worth_a_look
 
@@ -94,7 +95,7 @@ class PhoneScan:
         options.max_mem = _PROGRAM_BYTES
         # Clusters with fewer digits, years above all, are not worth a visit: each costs more than a kilobyte of scan.
         cluster = rf"(?i){_LEAD}(?:[0-9]{_GAP})*?(?:{least})(?:{_GAP}[0-9])*"
-        self._find = re2.compile(cluster.encode(), options).finditer
+        self._find = searcher(cluster, options)
 
     def spans(self, text: str, proxy: bytes, but: Container[tuple[int, int]] = ()) -> Iterator[tuple[int, int]]:
         """Spans of the numbers found, region by region, so that one may come more than once.
@@ -104,9 +105,10 @@ class PhoneScan:
             proxy: its proxy (``pii_proxy.proxy``).
             but: clusters of digits that are not looked at, by their span.
         """
-        for cluster in self._find(proxy):
-            start, end = cluster.span()
-            if (start, end) in but:
+        end = 0
+        while cluster := self._find(proxy, end):
+            start, end = cluster
+            if cluster in but:
                 continue
             chunk = proxy[start:end]
             digits = chunk.translate(None, _NOT_DIGITS)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmguard import ConfigurationError
-from llmguard.detectors.patterns import PatternSet
+from llmguard.detectors.patterns import PatternSet, searcher
 
 WORDS = ["a", "bc", "c", r"\d+", "x$", "^y"]
 
@@ -46,3 +46,19 @@ def test_a_pattern_that_re2_does_not_take_is_named() -> None:
 def test_it_does_not_pickle() -> None:
     with pytest.raises(TypeError, match="rebuild it"):
         pickle.dumps(PatternSet(["a"]))
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_search_gives_the_first_span_also_without_the_bindings_insides(
+    hidden: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import re2
+
+    if hidden:
+        monkeypatch.delattr(re2, "_Anchor")
+    search = searcher(r"a+b", re2.Options())
+    assert search(b"xaab ab", 0) == (1, 4)
+    assert search(b"xaab ab", 2) == (2, 4)
+    assert search(b"xaab ab", 4) == (5, 7)
+    assert search(b"xaab ab", 6) is None
+    assert search(b"", 0) is None
