@@ -21,6 +21,7 @@ test-models: $(VENV)-models/.ready
 	$(VENV)-models/bin/python -m pytest tests/export tests/training tests/cli/test_models.py $(PYTEST_ARGS)
 
 train: $(VENV)-models/.ready
+	$(if $(and $(DATA),$(OUT)),,$(error make train DATA=directory-with-train-and-dev OUT=directory-for-the-models))
 	PYTHONPATH=. $(VENV)-models/bin/python -m training --data $(DATA) --out $(OUT)
 	PYTHONPATH=. $(VENV)-models/bin/python -m training.nano --data $(DATA) --out $(OUT)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from llmguard import texts
+from llmguard import limits, texts
 from llmguard.calls import Checks, guarded
 from llmguard.checks import Check
 from llmguard.conversation import Conversation, Conversations, ConversationScope, current
@@ -218,6 +218,24 @@ class Guard:
         if not isinstance(name, str) or not name:
             raise ConfigurationError(f"a conversation's id must be a string that is not empty, not {name!r}")
         return ConversationScope(self, self._conversations.get(name, self.policy.cache.entries))
+
+    @contextmanager
+    def tenant(self, name: str) -> Generator[None, None, None]:
+        """Say on whose behalf the checks inside are made: tenants take turns at a model that many want.
+
+        Args:
+            name: of the customer or caller; it is told to nobody.
+
+        Raises:
+            ConfigurationError: it is not a string.
+        """
+        if not isinstance(name, str):
+            raise ConfigurationError(f"a tenant's name must be a string, not {name!r}")
+        before = limits.tenant.set(name)
+        try:
+            yield
+        finally:
+            limits.tenant.reset(before)
 
     @contextmanager
     def prompt(self, name: str, *, version: str = "", variant: str = "") -> Generator[None, None, None]:

@@ -69,7 +69,7 @@ def export(
             _log.warning("INT8 moves %s by %+.3f", name, moved)
     full.unlink()
     figures = {precision: seen.figures for precision, seen in measured.items()}
-    made = card(out, figures, {precision: seen.logits for precision, seen in measured.items()})
+    made = card(out, figures, {precision: seen.logits for precision, seen in measured.items()}, limit)
     (out / CARD).write_text(made.text(), encoding="utf-8")
     _log.info("wrote %s", json.dumps({path.name: path.stat().st_size for path in sorted(out.iterdir())}))
 
@@ -159,12 +159,15 @@ def _feeds(encoder: Encoder, held: Sequence[Example]) -> Iterator[dict[str, NDAr
         yield {name: value[None] for name, value in zip(_INPUTS, values, strict=True)}
 
 
-def card(out: Path, figures: Mapping[str, Mapping[str, float]], logits: Mapping[str, Known]) -> Card:
+def card(
+    out: Path, figures: Mapping[str, Mapping[str, float]], logits: Mapping[str, Known], limit: int | None = None
+) -> Card:
     """The card of what lies in a directory.
 
     Args:
         out: the directory.
         figures: by precision and name; what is NaN is left out.
+        limit: rows of each dev set that they are over, where not all were taken; the card says so.
         logits: by precision and label, logits and labels of texts that were not trained on.
     """
     files = {path.name: _sha256(path) for path in sorted(out.iterdir()) if path.name != CARD}
@@ -193,7 +196,7 @@ def card(out: Path, figures: Mapping[str, Mapping[str, float]], logits: Mapping[
         "user's own traffic; not for judging people.",
         limits="English first: other languages were seen in injection alone, as letters rather than words. Irony, "
         "implicit abuse and facts that need knowledge are missed. Dev figures are of public sets and of the time they "
-        "were collected.",
+        "were collected." + ("" if limit is None else f" They are over about {limit} rows a set."),
     )
 
 

@@ -144,8 +144,8 @@ class ClassifierDetector:
         self._reader = HeadReader(
             ModelOptions(model, device, runtime, precision, threads),
             self.name,
-            head or (self.own_head if ours else None),
-            labels or (self.own_labels if ours else None),
+            self.own_head if head is None and ours else head,
+            self.own_labels if labels is None and ours else labels,
             self.named,
         )
         self.encoder = self._reader.encoder

@@ -93,8 +93,8 @@ def chosen_labels(head: Head, labels: Sequence[str] | None, harmless: frozenset[
         ConfigurationError: the head has no such label, or none is left.
     """
     if labels is not None:
-        if isinstance(labels, str):
-            raise ConfigurationError(f"option 'labels' must be a list, not the text {labels!r}")
+        if isinstance(labels, str) or not labels:
+            raise ConfigurationError(f"option 'labels' must be a list of one label or more, not {labels!r}")
         for label in labels:
             if label not in head.labels:
                 raise ConfigurationError(

@@ -5,10 +5,9 @@ items on its own thread (two hand-overs less); whoever comes meanwhile waits in 
 by itself. What runs next is decided by `batching.Queue`; here are the threads: one that runs batches, and one that
 answers the late while a batch runs. Both are started when first needed and end when idle.
 
-A run that was begun is never broken off: a deadline says when the answer must be there, and an answer that comes
-    later than
-foretold is still delivered. When a batch fails, its items run again one by one, so that only the one that is to blame
-fails; after 8 failures without a success the model is to blame, and the rest fails too.
+A run that was begun is never broken off: a deadline says when the answer must be there, and an answer that comes later
+than foretold is still delivered. When a batch fails, its items run again one by one, so that only the one that is to
+blame fails; after 8 failures without a success the model is to blame, and the rest fails too.
 """
 
 from __future__ import annotations

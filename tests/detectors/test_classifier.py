@@ -87,6 +87,8 @@ def test_the_first_model_clears_and_the_last_has_the_last_word(model: str, tmp_p
         ({"floor": 2}, "'floor' must be a number in"),
         ({"floor": "high"}, "'floor' must be a number in"),
         ({"labels": "toxic"}, "must be a list"),
+        ({"labels": []}, "one label or more"),
+        ({"head": ""}, "no head ''"),
         ({"labels": ["toxik"]}, "did you mean 'toxic'"),
         ({"head": "entities"}, "of the kind 'tokens', not 'labels'"),
         ({"head": "toxicty"}, "did you mean 'toxicity'"),

@@ -8,7 +8,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from llmguard import Guard
-from llmguard.errors import DeviceError
+from llmguard.errors import ConfigurationError, DeviceError
 from llmguard.inference.encoder import shared
 from llmguard.types import Outcome
 
@@ -87,3 +87,23 @@ def test_the_policys_device_is_that_of_its_models(model: str) -> None:
         Guard({"rules": [{**FLAG, "detector": "pii"}], "device": "cuda"})
     with Guard({"rules": [FLAG], "device": "cpu", "detectors": {"toxicity": {"model": model}}}) as own:
         assert own.check("you idiot").findings
+
+
+def test_a_tenant_is_told_to_the_models_queue(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = [{"detector": "toxicity", "action": "flag"}]
+    with Guard({**policy(model), "rules": rules}) as guard:
+        batcher = shared(model, device="cpu")._batcher
+        seen: list[str] = []
+        answer = batcher.answer
+
+        def told(items: Any, *, deadline: float | None = None, tenant: str = "") -> Any:
+            seen.append(tenant)
+            return answer(items, deadline=deadline, tenant=tenant)
+
+        monkeypatch.setattr(batcher, "answer", told)
+        with guard.tenant("acme"):
+            guard.check("a good day for acme")
+        guard.check("a good day for all")
+        with pytest.raises(ConfigurationError, match="not 3"), guard.tenant(3):  # type: ignore[arg-type]
+            pass
+    assert seen == ["acme", ""]
