@@ -181,12 +181,28 @@ class Encoder:
         return rows
 
     def _fits(self) -> None:
-        """Whether a first run says what the card says; a tokenizer of another vocabulary fails here too."""
-        last = Window(0, 1, *(np.array(v, np.int32) for v in ([self._tokenizer.size - 1], [0], [[0, 1]])))
+        """Whether a first run says what the card says, and the graph knows the tokenizer's last token.
+
+        A token that it does not know is an error in ONNX Runtime, and reads as nothing at all in OpenVINO: there the
+        last token must say something else than one that no vocabulary has.
+        """
+        last, beyond = [
+            Window(0, 1, *(np.array(values, np.int32) for values in ([token], [0], [[0, 1]])))
+            for token in (self._tokenizer.size - 1, self._tokenizer.size + 1)
+        ]
         try:
-            self._run([last])
+            known = self._run([last])[0]
         except InferenceError as error:
             raise ModelLoadError(f"the parts of the model {self.card.name!r} don't fit together: {error}") from error
+        try:
+            unknown = self._run([beyond])[0]
+        except InferenceError:
+            return
+        if all([np.array_equal(known[head], unknown[head]) for head in known]):
+            raise ModelLoadError(
+                f"the parts of the model {self.card.name!r} don't fit together: its graph does not know the token "
+                f"{self._tokenizer.size - 1} of its tokenizer"
+            )
 
 
 def _check(model: ModelDirectory, session: Session) -> None:

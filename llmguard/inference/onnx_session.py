@@ -137,7 +137,6 @@ def _open(path: Path, device: Device, precision: str, threads: int, settings: Se
     options.enable_mem_pattern = False
     options.log_severity_level = 4  # what goes wrong is raised; its log lines would quote values
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if settings.spinning else "0")
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     # Weights are laid out for the processor and the file's own copy is not kept.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     wanted = providers(device, settings, precision)

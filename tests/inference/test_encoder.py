@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from directories import directory
+import yaml
+from directories import digest, directory
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mini import PLAIN, SAYS, mini
+from mini import PLAIN, SAYS, graph, mini, words
 
 from llmguard import limits
 from llmguard.errors import DeadlineError, InferenceError, ModelLoadError
@@ -179,3 +180,23 @@ def test_a_card_with_other_labels_than_the_graph_does_not_load(tmp_path: Path) -
     opened = open_model(str(directory(tmp_path / "m", heads=[head])))
     with pytest.raises(ModelLoadError, match="don't fit together"):
         Encoder(opened, open_session(opened.graphs, device="cpu"))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_tokenizer_with_more_tokens_than_the_graph_knows_does_not_load(tmp_path: Path, runtime: str) -> None:
+    pytest.importorskip(runtime)
+    made = mini(tmp_path / "m")
+    graph(made / "model.onnx", words()[:-40])
+    card = yaml.safe_load((made / "card.yaml").read_text())
+    card["files"]["model.onnx"] = digest(made / "model.onnx")
+    (made / "card.yaml").write_text(yaml.safe_dump(card))
+    with pytest.raises(ModelLoadError, match="don't fit together"):
+        shared(str(made), device="cpu", runtime=runtime)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_the_callers_arithmetic_is_left_as_it_was(model: Path, runtime: str) -> None:
+    # A runtime that has the processor take the smallest numbers for zero does so for the whole thread.
+    pytest.importorskip(runtime)
+    shared(str(model), device="cpu", runtime=runtime, threads=1).encode(["a good day"])
+    assert float(np.float64(5e-324) * np.float64(1.0)) == 5e-324
