@@ -22,6 +22,7 @@ from llmguard.types import Action, Decision, Role, Stage, Text
 
 if TYPE_CHECKING:
     from llmguard.guard import Guard
+    from llmguard.streaming import StreamCheck
 
 # How long a cancelled call may take to clean up before it is left behind; its answer is dropped either way.
 _CANCEL_S = 1.0
@@ -33,19 +34,32 @@ class Checks:
 
     Args:
         start: starts a check of texts at a stage.
+        stream: starts a check of texts that grow.
         conversation: what the checks belong to.
     """
 
-    __slots__ = ("_begun", "_start", "conversation")
+    __slots__ = ("_begun", "_start", "_stream", "conversation")
 
-    def __init__(self, start: Callable[[Stage, Sequence[Text]], Check], conversation: Conversation) -> None:
+    def __init__(
+        self,
+        start: Callable[[Stage, Sequence[Text]], Check],
+        stream: Callable[[Stage, Sequence[Text]], StreamCheck],
+        conversation: Conversation,
+    ) -> None:
         self._start = start
-        self._begun: list[Check] = []
+        self._stream = stream
+        self._begun: list[Check | StreamCheck] = []
         self.conversation = conversation
 
     def start(self, stage: Stage, texts: Sequence[Text]) -> Check:
         """Start a check."""
         check = self._start(stage, texts)
+        self._begun.append(check)
+        return check
+
+    def stream(self, stage: Stage, beside: Sequence[Text] = ()) -> StreamCheck:
+        """Start a check of texts that grow, beside documents that they must keep to."""
+        check = self._stream(stage, beside)
         self._begun.append(check)
         return check
 
@@ -55,16 +69,12 @@ class Checks:
             check.abandon(None)
 
 
-class _Wait(NamedTuple):
-    check: Check
-
-
 class _Call(NamedTuple):
     bound: inspect.BoundArguments
     beside: Check | None
 
 
-_Events = Generator[_Wait | _Call, Any, Any]
+_Events = Generator[Check | _Call, Any, Any]
 
 
 class Guarded:
@@ -98,10 +108,8 @@ class Guarded:
         feedback: str | None = None,
     ) -> None:
         name = getattr(function, "__qualname__", type(function).__qualname__)
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise ConfigurationError(f"{name} yields its answer: a guard can't wrap generator functions yet")
-        self._guard = guard
-        self._function = function
+        self.guard = guard
+        self.function = function
         self._name = name
         self._signature = inspect.signature(function)
         self._context = self._known((context,) if isinstance(context, str) else tuple(context))
@@ -114,7 +122,7 @@ class Guarded:
                 )
         else:
             self._input = self._known((input,) if isinstance(input, str) else tuple(input))
-        self._part = shapes.WHOLE if output is None else shapes.part(output)
+        self.part = shapes.WHOLE if output is None else shapes.part(output)
         for option, made in (("fallback", fallback), ("reply", reply)):
             if inspect.iscoroutinefunction(made) and not _is_async(function):
                 raise ConfigurationError(
@@ -152,10 +160,10 @@ class Guarded:
                 except StopIteration as end:
                     return end.value
                 answer = None
-                if isinstance(event, _Wait):
-                    event.check.wait()
+                if isinstance(event, Check):
+                    event.wait()
                 elif event.beside is None:
-                    answer = self._function(*event.bound.args, **event.bound.kwargs)
+                    answer = self.function(*event.bound.args, **event.bound.kwargs)
                 else:
                     answer = self._with_check(event.bound, event.beside)
         finally:
@@ -163,7 +171,7 @@ class Guarded:
 
     def _with_check(self, bound: inspect.BoundArguments, check: Check) -> Any:
         try:
-            answer = self._function(*bound.args, **bound.kwargs)
+            answer = self.function(*bound.args, **bound.kwargs)
         except Exception:
             check.wait()
             if check.blocked:
@@ -183,17 +191,17 @@ class Guarded:
                 except StopIteration as end:
                     return await end.value if inspect.isawaitable(end.value) else end.value
                 answer = None
-                if isinstance(event, _Wait):
-                    await event.check.wait_async()
+                if isinstance(event, Check):
+                    await event.wait_async()
                 elif event.beside is None:
-                    answer = await self._function(*event.bound.args, **event.bound.kwargs)
+                    answer = await self.function(*event.bound.args, **event.bound.kwargs)
                 else:
                     answer = await self._beside(event.bound, event.beside)
         finally:
             events.close()
 
     async def _beside(self, bound: inspect.BoundArguments, check: Check) -> Any:
-        call = asyncio.ensure_future(self._function(*bound.args, **bound.kwargs))
+        call = asyncio.ensure_future(self.function(*bound.args, **bound.kwargs))
         try:
             await check.wait_async()
             if not check.blocked:
@@ -206,36 +214,47 @@ class Guarded:
             # asyncio logs exceptions that nobody fetched, and this one's answer is dropped.
             call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
-    def _conduct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Events:
+    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+        """The arguments by their names, with the defaults."""
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        on_block = self._guard.policy.on_block
+        return bound
+
+    def documents(self, bound: inspect.BoundArguments) -> list[Text]:
+        """The texts that the answer must keep to."""
+        return [
+            text for name in self._context for text in shapes.read(bound.arguments[name], Role.RETRIEVAL, f"/{name}")
+        ]
+
+    def _conduct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Events:
+        bound = self.bound(args, kwargs)
+        on_block = self.guard.policy.on_block
         retries = 0 if isinstance(on_block, str) else on_block.retry or 0
-        with self._guard.call_scope() as checks:
-            stopped, beside = yield from self._clear(bound, checks)
+        with self.guard.call_scope() as checks:
+            stopped, beside = yield from self.clear(bound, checks)
             if stopped is not None:
-                return self._stopped(stopped, None)
+                return self.stopped(stopped, None)
             while True:
                 result = yield _Call(bound, beside)
                 if beside is not None:
                     decision = beside.finish()[0]
                     beside = None
                     if decision.blocked:
-                        return self._stopped(decision, None)
-                texts = shapes.read(self._part.get(result), Role.ASSISTANT, "/result")
+                        return self.stopped(decision, None)
+                texts = shapes.read(self.part.get(result), Role.ASSISTANT, "/result")
                 check = checks.start(Stage.OUTPUT, texts)
-                yield _Wait(check)
+                yield check
                 decision = check.finish()[0]
                 if not decision.blocked:
                     return self._answer(result, decision, texts, checks.conversation.name)
                 if not retries:
-                    return self._stopped(decision, result)
+                    return self.stopped(decision, result)
                 retries -= 1
-                self._tell(bound, decision)
+                self.tell(bound, decision)
 
-    def _clear(
+    def clear(
         self, bound: inspect.BoundArguments, checks: Checks
-    ) -> Generator[_Wait, Any, tuple[Decision | None, Check | None]]:
+    ) -> Generator[Check, Any, tuple[Decision | None, Check | None]]:
         """Check the inputs and put them back cleared: the decision that stopped it, and the check left to run beside.
 
         Only one check runs beside the call: when a second one could, the first is waited for.
@@ -244,12 +263,12 @@ class Guarded:
         for stage, texts in self._stages(bound).items():
             check = checks.start(stage, texts)
             due: Check | None = check
-            if check.pending and self._guard.policy.overlap and not check.blocked:
+            if check.pending and self.guard.policy.overlap and not check.blocked:
                 self._put(bound, stage, check.preview())
                 due, beside = beside, check
             if due is None:
                 continue
-            yield _Wait(due)
+            yield due
             decision = due.finish()[0]
             if decision.blocked:
                 return decision, None
@@ -275,13 +294,22 @@ class Guarded:
                 bound.arguments[name] = shapes.write(value, iter(new))
 
     def _answer(self, result: Any, decision: Decision, texts: Sequence[Text], conversation: str) -> Any:
-        cleared = [self._guard.vault.restore(conversation, text) for text in decision.texts]
+        cleared = [self.guard.vault.restore(conversation, text) for text in decision.texts]
         if all(text.content == new for text, new in zip(texts, cleared, strict=True)):
             return result
-        return self._part.put(result, shapes.write(self._part.get(result), iter(cleared)))
+        return self.part.put(result, shapes.write(self.part.get(result), iter(cleared)))
 
-    def _stopped(self, decision: Decision, result: Any) -> Any:
-        on_block = self._guard.policy.on_block
+    def stopped(self, decision: Decision, result: Any) -> Any:
+        """What the caller gets in place of an answer, as the policy says.
+
+        Args:
+            decision: that blocked.
+            result: what was to be answered; None when it never came to that.
+
+        Raises:
+            Blocked: the policy raises.
+        """
+        on_block = self.guard.policy.on_block
         if on_block == "fallback" and self._fallback is not None:
             return self._fallback(decision)
         text = None if isinstance(on_block, str) else on_block.reply
@@ -289,13 +317,14 @@ class Guarded:
             raise Blocked(decision)
         if self._reply is not None:
             return self._reply(text)
-        if self._part is shapes.WHOLE and not isinstance(result, (list, tuple, Mapping)):
+        if self.part is shapes.WHOLE and not isinstance(result, (list, tuple, Mapping)):
             return text
         if result is None:
             raise Blocked(decision)
-        return self._part.put(result, shapes.write(self._part.get(result), repeat(text)))
+        return self.part.put(result, shapes.write(self.part.get(result), repeat(text)))
 
-    def _tell(self, bound: inspect.BoundArguments, decision: Decision) -> None:
+    def tell(self, bound: inspect.BoundArguments, decision: Decision) -> None:
+        """Put into the arguments why the last answer was withheld."""
         why = sorted({f"{f.detector}/{f.category}" for f in decision.findings if f.action is Action.BLOCK})
         told = f"Your last answer was withheld ({', '.join(why) or 'a check failed'}). Answer again without it."
         if self._feedback is not None:

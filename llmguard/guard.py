@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import secrets
 import threading
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from llmguard import limits, texts
-from llmguard.calls import Checks, guarded
+from llmguard.calls import Checks, Guarded, guarded
 from llmguard.checks import Check
 from llmguard.conversation import Conversation, Conversations, ConversationScope, current
 from llmguard.detectors.occlusion import Contribution, contributions
@@ -21,11 +22,13 @@ from llmguard.errors import ConfigurationError
 from llmguard.loading import Loader
 from llmguard.policy import Policy
 from llmguard.shapes import Where
+from llmguard.streaming import GuardedStream, StreamCheck
 from llmguard.telemetry import Prompt, Telemetry, TelemetrySettings
 from llmguard.texts import Checkable
 from llmguard.types import Decision, Detector, Finding, Role, Stage, Text
 from llmguard.vault import Vault
 from llmguard.workers import Workers
+from llmguard.yielding import guarded_generator
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
@@ -150,6 +153,31 @@ class Guard:
             decisions += check.finish()
         return decisions
 
+    def stream(
+        self,
+        *,
+        stage: Stage | str = Stage.OUTPUT,
+        role: Role | str | None = None,
+        context: Checkable = (),
+    ) -> GuardedStream:
+        """A guarded stream: feed it the pieces of a text, and pass on what comes back.
+
+        Args:
+            stage: when the text is looked at.
+            role: who wrote it; by default the one that the stage implies.
+            context: documents that the text must keep to, for the detectors that compare.
+
+        Raises:
+            TypeError: the context is no text.
+            ConfigurationError: there is no such stage or role.
+        """
+        at = texts.member(Stage, stage)
+        who = texts.ROLE_AT[at] if role is None else texts.member(Role, role)
+        beside = texts.group(context, Role.RETRIEVAL)
+        on_block = self.policy.on_block
+        check = self._grow(at, beside, current(self))
+        return GuardedStream(check, who, None if isinstance(on_block, str) else on_block.reply)
+
     @overload
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
 
@@ -173,7 +201,7 @@ class Guard:
         Used bare (``@guard``) or with options (``@guard(input="question", output=lambda r: r.text)``):
 
         Args:
-            function: sync or async.
+            function: sync or async; a generator function's pieces go out as far as they have been looked at.
             options: ``input``: names of the parameters that hold text, by default those annotated as
                 text; ``context``: names of those that hold retrieved text; ``output``: the part of the
                 result that is text, as a path, a getter, or a getter and a setter; ``fallback``: called
@@ -185,7 +213,9 @@ class Guard:
             Blocked: by the guarded function, unless the policy replies, retries or falls back.
         """
         if function is None:
-            return lambda function: guarded(self, function, **options)
+            return lambda function: self(function, **options)
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            return guarded_generator(Guarded(self, function, **options))
         return guarded(self, function, **options)
 
     def explain(self, finding: Finding, text: str | Text) -> list[Contribution]:
@@ -285,7 +315,11 @@ class Guard:
         passing = conversation is None
         if conversation is None:
             conversation = Conversation(secrets.token_hex(16), 0, passing=True)
-        checks = Checks(lambda stage, own: self._start(stage, (own,), conversation), conversation)
+        checks = Checks(
+            lambda stage, own: self._start(stage, (own,), conversation),
+            lambda stage, beside: self._grow(stage, beside, conversation),
+            conversation,
+        )
         try:
             yield checks
         finally:
@@ -309,6 +343,9 @@ class Guard:
 
     def _start(self, stage: Stage, groups: Sequence[Sequence[Text]], conversation: Conversation | None) -> Check:
         return Check(self._setting, self._telemetry, self.vault, stage, groups, conversation, _PROMPT.get())
+
+    def _grow(self, stage: Stage, beside: Sequence[Text], conversation: Conversation | None) -> StreamCheck:
+        return StreamCheck(self._setting, self._telemetry, self.vault, stage, conversation, _PROMPT.get(), beside)
 
     def _watch(self, policy: object) -> Watcher:
         if not isinstance(policy, (str, Path)):

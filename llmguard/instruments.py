@@ -43,6 +43,15 @@ class _Measured(NamedTuple):
     failed: Callable[[str, Exception], None]
 
 
+class _Held(NamedTuple):
+    """How long the pieces of a stream were held back, in seconds."""
+
+    stage: str
+    waits: Sequence[float]
+    span: Span
+    failed: Callable[[str, Exception], None]
+
+
 class Instruments:
     """The instruments of one meter, shared by all guards that report to it.
 
@@ -58,7 +67,8 @@ class Instruments:
         self._guard_duration = _histogram(meter, semconv.GUARD_DURATION)
         self._detector_duration = _histogram(meter, semconv.DETECTOR_DURATION)
         self._detector_score = _histogram(meter, semconv.DETECTOR_SCORE)
-        self._later = Later(self._measure)
+        self._stream_held = _histogram(meter, semconv.STREAM_HELD)
+        self._later: Later[_Measured | _Held] = Later(self._measure)
         # The first callback of a collection brings the histograms up to date too: the SDK reads those after it.
         self._decisions = _tally(meter, semconv.DECISIONS, self._later.flush)
         self._findings = _tally(meter, semconv.FINDINGS, self._later.flush)
@@ -106,9 +116,25 @@ class Instruments:
             )
         )
 
-    def _measure(self, seen: _Measured) -> None:
+    def held(self, stage: str, waits: Sequence[float], span: Span, failed: Callable[[str, Exception], None]) -> None:
+        """Tell how long the pieces of a stream were held back.
+
+        Args:
+            stage: when they were looked at.
+            waits: seconds, one a piece.
+            span: of the stream's check.
+            failed: told ``metrics`` and the error when the SDK raises.
+        """
+        self._later.add(_Held(stage, waits, span, failed))
+
+    def _measure(self, seen: _Measured | _Held) -> None:
         try:
-            self._record(seen)
+            if isinstance(seen, _Held):
+                labels, context = {semconv.STAGE: seen.stage}, set_span_in_context(seen.span)
+                for wait in seen.waits:
+                    self._stream_held.record(wait, labels, context)
+            else:
+                self._record(seen)
         except Exception as error:  # noqa: BLE001 - telemetry never breaks a call, nor the thread behind it
             seen.failed("metrics", error)
 

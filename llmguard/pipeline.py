@@ -17,10 +17,12 @@ from typing import NamedTuple
 from llmguard import limits
 from llmguard.answers import validated
 from llmguard.breaker import Breaker
+from llmguard.detectors.sentencewise import Sentencewise
 from llmguard.errors import DeadlineError, LlmGuardError
 from llmguard.policy import Policy, Rule, StagePlan
+from llmguard.stream_plan import StreamPlan, stream_plan
 from llmguard.turns import Turns
-from llmguard.types import Action, Detector, DetectorRun, Finding, Outcome, Stage, Text
+from llmguard.types import Action, Detector, DetectorRun, Finding, Incremental, Outcome, Scope, Stage, Text
 from llmguard.workers import Task, Workers
 
 #: Code points of one check above which inline detectors go to the workers too: past it they would
@@ -73,7 +75,9 @@ class Step:
     categories: frozenset[str]
     breaker: Breaker
     deadline_s: float
+    inline: bool
     together: bool = False
+    growing: Incremental | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ class _Steps:
     plan: StagePlan
     inline: tuple[Step, ...]
     pooled: tuple[Step, ...]
+    stream: StreamPlan[Step]
 
 
 class _Answer(NamedTuple):
@@ -121,21 +126,13 @@ class Pipeline:
         for stage in Stage:
             plan = policy.plan(stage)
             steps = [
-                Step(
-                    name,
-                    detectors[name].version,
-                    detectors[name].detect,
-                    detectors[name].categories,
-                    breakers[name],
-                    plan.deadlines[name] / 1000.0,
-                    getattr(detectors[name], "together", False) is True,
-                )
-                for name in plan.detectors
+                _step(name, detectors[name], breakers[name], plan.deadlines[name] / 1000.0) for name in plan.detectors
             ]
             self._stages[stage] = _Steps(
                 plan,
-                tuple(step for step in steps if detectors[step.name].inline),
-                tuple(step for step in steps if not detectors[step.name].inline),
+                tuple(step for step in steps if step.inline),
+                tuple(step for step in steps if not step.inline),
+                stream_plan(plan, steps, lambda step: step.growing),
             )
 
     def detectors(self, stage: Stage) -> tuple[str, ...]:
@@ -155,7 +152,41 @@ class Pipeline:
             stage: when the texts are looked at.
             groups: the texts of one decision each; well-formed Unicode.
         """
-        return Run(self._stages[stage], groups, self._workers)
+        steps = self._stages[stage]
+        return Run(steps.plan, steps.inline, steps.pooled, groups, self._workers)
+
+    def stream(self, stage: Stage) -> StreamPlan[Step]:
+        """How a stage's detectors take part in a stream."""
+        return self._stages[stage].stream
+
+    def look(self, stage: Stage, steps: Sequence[Step], text: Text) -> Run:
+        """Run some of a stage's detectors over a part of a text that is still growing.
+
+        Args:
+            stage: when the text is looked at.
+            steps: of the stage's `StreamPlan`.
+            text: well-formed Unicode.
+        """
+        inline = tuple([step for step in steps if step.inline])
+        pooled = tuple([step for step in steps if not step.inline]) if len(inline) < len(steps) else ()
+        return Run(self._stages[stage].plan, inline, pooled, ((text,),), self._workers)
+
+    def plan(self, stage: Stage) -> StagePlan:
+        """What a stage makes of findings and failures."""
+        return self._stages[stage].plan
+
+
+def _step(name: str, detector: Detector, breaker: Breaker, deadline_s: float) -> Step:
+    growing: Incremental | None = None
+    detect = detector.detect
+    if detector.scope is Scope.SENTENCE:
+        growing = Sentencewise(detector)
+        detect = growing.detect
+    elif detector.scope is Scope.SPAN and isinstance(detector, Incremental):
+        growing = detector
+    together = getattr(detector, "together", False) is True
+    inline = detector.inline
+    return Step(name, detector.version, detect, detector.categories, breaker, deadline_s, inline, together, growing)
 
 
 class Run:
@@ -163,37 +194,44 @@ class Run:
 
     __slots__ = ("_flat", "_jobs", "_plan", "_workers", "verdicts")
 
-    def __init__(self, steps: _Steps, groups: Sequence[Sequence[Text]], workers: Workers) -> None:
-        self._plan = steps.plan
+    def __init__(
+        self,
+        plan: StagePlan,
+        inline: tuple[Step, ...],
+        pooled: tuple[Step, ...],
+        groups: Sequence[Sequence[Text]],
+        workers: Workers,
+    ) -> None:
+        self._plan = plan
         self._workers = workers
         self._jobs: list[_Job] = []
-        planned = len(steps.inline) + len(steps.pooled)
+        planned = len(inline) + len(pooled)
         self.verdicts = [Verdict(texts, planned) for texts in groups]
         self._flat = groups[0] if len(groups) == 1 else [text for group in groups for text in group]
-        pooled = steps.inline + steps.pooled
+        later = inline + pooled
         left = []
         for index, verdict in enumerate(self.verdicts):
             if verdict.texts:
                 left.append(index)
             else:
-                verdict.runs += [DetectorRun(step.name, step.version, Outcome.SKIPPED) for step in pooled]
+                verdict.runs += [DetectorRun(step.name, step.version, Outcome.SKIPPED) for step in later]
         if not left:
             return
         size = sum([len(text.content) for text in self._flat])
         if size <= INLINE_LIMIT:
-            pooled = steps.pooled
+            later = pooled
             turns = _ONE_AT_A_TIME if size <= TURN_LIMIT else _SIDE_BY_SIDE
-            turn = turns.take() if steps.inline else None
+            turn = turns.take() if inline else None
             try:
-                for step in steps.inline:
+                for step in inline:
                     self._inline(step, left)
             finally:
                 if turn is not None:
                     turn.release()
-            if pooled:
-                left = self._skip_blocked(pooled, left)
+            if later:
+                left = self._skip_blocked(later, left)
         if left:
-            for step in pooled:
+            for step in later:
                 self._submit(step, left)
 
     @property

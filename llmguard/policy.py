@@ -24,6 +24,7 @@ from llmguard.policy_rules import (
     OnBlock,
     OnBlockOrWord,
     Rule,
+    StreamSettings,
     Strict,
     Switch,
     Word,
@@ -63,6 +64,7 @@ class Policy(Strict):
     deadline_ms: Milliseconds = Field(default=2000.0, description="For each detector whose rules say none.")
     breaker: BreakerSettings = Field(default=BreakerSettings(), description="When a failing detector is given a rest.")
     cache: CacheSettings = Field(default=CacheSettings(), description="What is remembered of a conversation.")
+    stream: StreamSettings = Field(default=StreamSettings(), description="How streams are looked at.")
     detectors: dict[str, dict[str, Any]] = Field(default={}, description="Options of detectors by name.")
     rules: tuple[Rule, ...] = Field(default=(), description="The first one that matches a finding decides it.")
 

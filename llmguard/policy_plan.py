@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llmguard.policy import Rule
 
 FailureMode = Literal["open", "closed"]
+StreamMode = Literal["strict", "windowed", "observe"]
 
 _Verdict = tuple[Action, "Rule | None"]
 _Row = tuple[frozenset[Role] | None, float, _Verdict]
@@ -29,6 +30,8 @@ class StagePlan:
         thresholds: for each of them the lowest score that leads to more than allow.
         deadlines: for each of them milliseconds: of the first of its rules that says some, else the policy's.
         failures: for each of them what it leads to when it fails.
+        streams: for each of them how a stream waits for it: as the most patient of its rules that change a text says,
+            ``observe`` where none does.
     """
 
     stage: Stage
@@ -36,6 +39,7 @@ class StagePlan:
     thresholds: Mapping[str, float]
     deadlines: Mapping[str, float]
     failures: Mapping[str, tuple[Action, FailureMode]]
+    streams: Mapping[str, StreamMode]
     _named: Mapping[str, Mapping[str, tuple[_Row, ...]]] = field(repr=False)
     _others: Mapping[str, tuple[_Row, ...]] = field(repr=False)
     _redacting: frozenset[str] = field(repr=False)
@@ -99,6 +103,7 @@ def planned(rules: Sequence[Rule], stage: Stage, deadline_ms: float) -> StagePla
             for name, found in live.items()
         },
         {name: _failure(found) for name, found in live.items()},
+        {name: _stream(found) for name, found in live.items()},
         {name: _by_category(found) for name, found in live.items()},
         {name: _rows(rule for rule in found if rule.categories is None) for name, found in live.items()},
         frozenset(name for name, found in live.items() if any(rule.action is Action.REDACT for rule in found)),
@@ -111,6 +116,11 @@ def _failure(rules: Sequence[Rule]) -> tuple[Action, FailureMode]:
         return Action.ALLOW, "open"
     strongest = max(closed, key=lambda action: action.severity)
     return (Action.BLOCK if strongest is Action.REDACT else strongest), "closed"
+
+
+def _stream(rules: Sequence[Rule]) -> StreamMode:
+    modes = {rule.stream for rule in rules if rule.action.severity >= Action.REDACT.severity}
+    return "strict" if "strict" in modes else "windowed" if "windowed" in modes else "observe"
 
 
 def _by_category(rules: Sequence[Rule]) -> dict[str, tuple[_Row, ...]]:

@@ -89,6 +89,7 @@ class Strict(BaseModel):
             "on_block": OnBlock,
             "breaker": BreakerSettings,
             "cache": CacheSettings,
+            "stream": StreamSettings,
         }
         return {key: dict.fromkeys(parts[key].model_fields) if key in parts else None for key in cls.model_fields}
 
@@ -179,6 +180,14 @@ class BreakerSettings(Strict):
 
     failures: Annotated[int, Field(strict=True, ge=1)] = Field(default=5, description="Failures in a row that open it.")
     reset_s: Positive = Field(default=30.0, description="Seconds until one probe may pass.")
+
+
+class StreamSettings(Strict):
+    """How streams are looked at."""
+
+    window: Annotated[int, Field(strict=True, ge=1, le=100_000)] = Field(
+        default=32, description="Tokens of a window, for rules that say stream: windowed."
+    )
 
 
 class CacheSettings(Strict):

@@ -221,6 +221,14 @@ FINDINGS = MetricRow(
     "Findings, by what the policy made of them.",
     (DETECTOR, CATEGORY, STAGE, ACTION),
 )
+STREAM_HELD = MetricRow(
+    "llmguard.stream.held",
+    "histogram",
+    "s",
+    "How much later than it came a piece of a stream went out.",
+    (STAGE,),
+    _SECONDS,
+)
 RELOADS = MetricRow(
     "llmguard.policy.reloads",
     "counter",
@@ -251,7 +259,7 @@ QUEUE_SIZE = MetricRow(
     "llmguard.queue.size", "updowncounter", "{window}", "Windows of text that wait for a model.", (ENCODER,)
 )
 METRICS = (
-    *(GUARD_DURATION, DETECTOR_DURATION, DETECTOR_SCORE, DECISIONS, FINDINGS, RELOADS, ERRORS),
+    *(GUARD_DURATION, DETECTOR_DURATION, DETECTOR_SCORE, DECISIONS, FINDINGS, STREAM_HELD, RELOADS, ERRORS),
     *(BATCH_SIZE, BATCH_QUEUE_DURATION, QUEUE_SIZE),
 )
 

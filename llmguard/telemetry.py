@@ -157,6 +157,22 @@ class Telemetry:
         if decision.findings or failed or self._tells_all:
             self._tell(span, decision, told, roles, model)
 
+    def held(self, span: Span, stage: Stage, waits: Sequence[float]) -> None:
+        """Tell metrics how long the pieces of a stream were held back.
+
+        Args:
+            span: what `begin` gave.
+            stage: when they were looked at.
+            waits: seconds, one a piece.
+        """
+        if not self.settings.enabled or not waits:
+            return
+        try:
+            if instruments := self._instruments or self._find_instruments():
+                instruments.held(stage.value, waits, span, self._failed)
+        except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
+            self._failed("metrics", error)
+
     def abandon(self, span: Span, error: BaseException | None) -> None:
         """End the span of a check that was given up or raised.
 

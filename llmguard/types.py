@@ -231,3 +231,35 @@ class Detector(Protocol):
     def detect(self, texts: Sequence[Text]) -> Sequence[Sequence[Finding]]:
         """Findings for each text, in the order of the texts; one list a text, empty when clean."""
         ...
+
+
+@runtime_checkable
+class Incremental(Protocol):
+    """What a detector of scope span can say of a text that still grows, so that a stream need not wait for its end.
+
+    Both are exact for every continuation of the text. A detector without them has its streams held back to their ends.
+    """
+
+    def settled(self, text: str) -> int:
+        """Up to where the findings are final: those that start before it are the same whatever follows the text.
+
+        Args:
+            text: as far as it has come, or from `context` on.
+
+        Returns:
+            A place from 0 to the text's length. A finding that starts before it may end behind it.
+        """
+        ...
+
+    def context(self, text: str, start: int) -> int:
+        """From where a text must be looked at to find what starts at or after a place.
+
+        Args:
+            text: as far as it has come.
+            start: a place in it that no finding reaches across.
+
+        Returns:
+            A place from 0 to ``start``. ``text[context:]``, whatever follows, has the same findings from ``start`` on
+            as the whole text, and what is settled in it is settled in the whole text.
+        """
+        ...

@@ -177,18 +177,6 @@ def test_what_can_not_be_guarded_is_said_at_decoration(guard: Guard, options: An
         guard(**options)(function)
 
 
-def test_streams_are_refused_at_decoration(guard: Guard) -> None:
-    def words(question: str):
-        yield question
-
-    async def more_words(question: str):
-        yield question
-
-    for function in (words, more_words):
-        with pytest.raises(ConfigurationError, match="yields its answer"):
-            guard(function)
-
-
 def test_a_method_is_guarded_like_a_function(guard: Guard) -> None:
     class Bot:
         @guard

@@ -54,6 +54,10 @@ def main() -> None:
         model.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
         model.eval()
     else:
+        if options.start:
+            learned = torch.load(options.start, weights_only=True, map_location="cpu")
+            told = model.load_state_dict(learned, strict=False)
+            _log.info("starts from %s; new: %s", options.start.name, ", ".join(told.missing_keys) or "nothing")
         chosen = [item for item in items if not held_out(item)]
         fit(model, load_base(base), encoder, chosen, settings, out, options.resume)
         torch.save(model.state_dict(), weights)
@@ -80,6 +84,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=1e-4, help="highest learning rate")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--start", type=Path, help="weights.pt of an earlier run to go on from, on new data")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     parser.add_argument("--as-it-is", action="store_true", help="measure and export the last checkpoint")
     parser.add_argument("--limit", type=int, default=None, help="rows of each dev set, for a trial")

@@ -11,7 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.augment import augmented
-from training.encode import IGNORED, MAX_TOKENS, Encoder, Piece, Tokens, bio, crop, pair_windows, positive, window
+from training.encode import (
+    IGNORED,
+    MAX_TOKENS,
+    Encoder,
+    Piece,
+    Tokens,
+    bio,
+    crop,
+    marked,
+    pair_windows,
+    positive,
+    window,
+)
 from training.labels import PLACE, UNKNOWN, Example
 from training.sources import OWN_TIMES, PER_EPOCH
 
@@ -23,7 +35,7 @@ _NEVER = 0.15  # of the windows of a positive with a known place, how many leave
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Arrays of one step; ``known`` has NaN and ``entities`` ``IGNORED`` where nothing is known."""
+    """Arrays of one step; ``known`` has NaN, ``entities`` and ``false`` ``IGNORED`` where nothing is known."""
 
     ids: NDArray[np.int64]
     mask: NDArray[np.int64]
@@ -31,6 +43,7 @@ class Batch:
     known: NDArray[np.float32]
     weight: NDArray[np.float32]
     entities: NDArray[np.int64]
+    false: NDArray[np.int64]
 
 
 def epoch(items: Sequence[Example], rng: random.Random, share: float = 1.0) -> list[list[Example]]:
@@ -143,10 +156,12 @@ def _padded(
 ) -> Batch:
     shape = (len(pieces), max(len(piece.ids) for piece in pieces))
     ids, mask, types = (np.zeros(shape, np.int64) for _ in range(3))
-    entities = np.full(shape, IGNORED, np.int64)
+    entities, false = (np.full(shape, IGNORED, np.int64) for _ in range(2))
     for row, (item, piece) in enumerate(zip(items, pieces, strict=True)):
         width = len(piece.ids)
         ids[row, :width], types[row, :width], mask[row, :width] = piece.ids, piece.types, 1
         if item.spans is not None:
             entities[row, :width] = bio(piece.offsets, item.spans)
-    return Batch(ids, mask, types, known, weight, entities)
+        if item.false is not None:
+            false[row, :width] = marked(piece.offsets, item.false)
+    return Batch(ids, mask, types, known, weight, entities, false)

@@ -146,6 +146,15 @@ def bio(offsets: Offsets, spans: Sequence[Span]) -> list[int]:
     return labels
 
 
+def marked(offsets: Offsets, spans: Sequence[Span]) -> list[int]:
+    """Of each token whether it is in a span: 1 or 0; ``IGNORED`` for special ones and in spans without a category."""
+    labels = []
+    for start, end in offsets:
+        inside = [span[2] for span in spans if start < span[1] and span[0] < end]
+        labels.append(IGNORED if start < 0 or "" in inside else int(bool(inside)))
+    return labels
+
+
 def positive(item: Example) -> bool:
     """Whether any label of an example is more likely than not."""
     return any(value > 0.5 for value in item.known.values())

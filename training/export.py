@@ -122,7 +122,7 @@ def write_graph(model: GuardMini, plain: Any, tokenizer: str, path: Path) -> Non
             str(path),
             input_names=list(_INPUTS),
             output_names=list(Outputs._fields),
-            dynamic_axes=axes | {"entities": free},
+            dynamic_axes=axes | {"entities": free, "grounding": free},
             opset_version=_OPSET,
             dynamo=False,
         )
@@ -182,8 +182,8 @@ def card(
         kind="encoder",
         licence="Apache-2.0",
         description="One small encoder with heads for toxicity, prompt injection, harmful requests, names and places, "
-        "groundedness and a sentence embedding. For groundedness score each sentence of the text against each window "
-        "of the context: the smallest over windows, then the largest over sentences.",
+        "groundedness and a sentence embedding. For groundedness each word of a statement is scored beside each "
+        "window of the context: the smallest over windows counts, and of a statement its largest word.",
         base=NAME,
         languages=("en",),
         graphs={"int8": INT8, "fp16": FP16},

@@ -8,6 +8,7 @@ thinned so that length, shared words and negation tell nothing about the label.
 
 from __future__ import annotations
 
+import difflib
 import gzip
 import json
 import random
@@ -19,6 +20,7 @@ from typing import Any
 
 from training.grounding_edits import NAME, Editor, sentences
 from training.grounding_records import Row, Writer
+from training.marks import differing, false, plain, unmarked, unsure
 
 BEGIN = ("begin_dev_wow", "begin_dev_tc", "begin_dev_cmu")
 # Texts that rows are made from; those of begin_dev_tc are share-alike and give no new rows.
@@ -84,8 +86,12 @@ def read(path: Path) -> list[Row]:
 
 
 def new(context: str, text: str, label: int, edit: str, source: str) -> Row:
-    """A row."""
-    return {"context": context, "text": text, "label": label, "labels": {"edit": edit}, "source": source, "lang": "en"}
+    """A row; ``labels.false`` has the places of false words, ``labels.unsure`` those where nobody knows which."""
+    bare, wrong, open_ = unmarked(text)
+    labels: dict[str, Any] = {"edit": edit}
+    if label:
+        labels |= {"false": wrong, "unsure": open_}
+    return {"context": context, "text": bare, "label": label, "labels": labels, "source": source, "lang": "en"}
 
 
 def joined(draw: random.Random, group: list[Row], new_names: list[str]) -> list[Row]:
@@ -95,13 +101,15 @@ def joined(draw: random.Random, group: list[Row], new_names: list[str]) -> list[
         return []
     first = draw.choice(good)
     second, wrong = draw.choice([row for row in good if row is not first]), draw.choice(bad)
+    alike = max(good, key=lambda row: difflib.SequenceMatcher(None, row["text"], wrong["text"]).ratio())
+    said = differing(wrong["text"], alike["text"])
     if draw.random() < 0.35:
-        picks = [(first["text"], 0, "none"), (wrong["text"], 1, wrong["labels"]["edit"])]
+        picks = [(first["text"], 0, "none"), (said, 1, wrong["labels"]["edit"])]
     else:
         order = draw.choice([1, -1])
         picks = [
             (" ".join([first["text"], second["text"]][::order]), 0, "none"),
-            (" ".join([first["text"], wrong["text"]][::order]), 1, wrong["labels"]["edit"]),
+            (" ".join([first["text"], said][::order]), 1, wrong["labels"]["edit"]),
         ]
     context = first["context"]
     speakers = re.findall(r"\b([A-Z][a-z]{2,})(?=:)", context)
@@ -147,17 +155,15 @@ def edited(editor: Editor, context: str) -> list[Row]:
     if wrong is None:
         return []
     new_text = " ".join(wrong[0] if part == picked[at] else part for part in chosen)
-    new_picked = [*picked[:at], wrong[0], *picked[at + 1 :]]
+    old, other = differing(picked[at], wrong[0]), differing(wrong[0], picked[at])
     result = []
-    for about, parts, label in (
-        (text, picked, 0),
-        (text, new_picked, 1),
-        (new_text, new_picked, 0),
-        (new_text, picked, 1),
-    ):
-        said = " ".join(editor.paraphrase(part) for part in parts)
-        row = new(about, said, label, wrong[1] if label else "none", "grounding_edits")
-        row["labels"]["wording"] = "own" if parts is picked else "edited"
+    for about, part, label in ((text, old, 0), (text, other, 1), (new_text, other, 0), (new_text, old, 1)):
+        said = editor.paraphrase(part)
+        if plain(said) == said:
+            continue  # the edit was in what a paraphrase leaves out
+        whole = " ".join(said if place == at else editor.paraphrase(one) for place, one in enumerate(picked))
+        row = new(about, whole, label, wrong[1] if label else "none", "grounding_edits")
+        row["labels"]["wording"] = "own" if part is old else "edited"
         result.append(row)
     return result
 
@@ -179,16 +185,17 @@ def answers(editor: Editor, contexts: list[str]) -> list[Row]:
     names = NAME.findall(sentence)
     matter = draw.choice(names) if names and draw.random() < 0.7 else draw.choice(["it", "this", "that one"])
     if roll < 0.35:
-        bad, edit = editor.foreign(matter), "outside"
+        bad, edit = unsure(editor.foreign(matter)), "outside"
     elif roll < 0.6:
         other = draw.choice(contexts)
         parts = [part for part in sentences(other) if 4 <= len(part.split()) <= 30]
         bad, edit = clause(draw, draw.choice(parts or [other])), "other_text"
         if names:
             bad = NAME.sub(lambda _: matter if matter in names else names[0], bad, count=1)
+        bad = unsure(bad)
     elif roll < 0.85:
         start = clause(draw, editor.paraphrase(sentence)).rstrip(".")
-        bad, edit = f"{start}. {editor.foreign(matter)}", "added"
+        bad, edit = f"{start}. {unsure(editor.foreign(matter))}", "added"
         second = draw.choice(usable)
         if second != sentence:  # as long a reply, all of it told
             context = " ".join(chosen)
@@ -197,7 +204,10 @@ def answers(editor: Editor, contexts: list[str]) -> list[Row]:
         wrong = editor.edit(sentence, context)
         if wrong is None or sentence not in context:
             return []
-        bad, edit = clause(draw, editor.paraphrase(wrong[0])), wrong[1]
+        good = clause(draw, editor.paraphrase(differing(sentence, wrong[0])))
+        bad, edit = clause(draw, editor.paraphrase(differing(wrong[0], sentence))), wrong[1]
+        if plain(good) == good or plain(bad) == bad:
+            return []  # the edit was in what a paraphrase leaves out
         if draw.random() < 0.5:  # the edit into the context: what was said is false then, and the edit true
             context, good, bad = context.replace(sentence, wrong[0]), bad, good
     return [
@@ -230,7 +240,7 @@ def questions(draw: random.Random, qa: list[Row]) -> list[Row]:
     question = re.sub(r"\s+", " ", row["labels"]["question"]).strip()
     return [
         new(row["context"], f"{question} {answer}", 0, "none", "grounding_questions"),
-        new(row["context"], f"{question} {wrong}", 1, "answer", "grounding_questions"),
+        new(row["context"], f"{question} {false(wrong)}", 1, "answer", "grounding_questions"),
     ]
 
 

@@ -8,6 +8,7 @@ the same wordings and values, so that a text alone can't give its label away.
 
 from __future__ import annotations
 
+import difflib
 import random
 import re
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from training.marks import differing, false, plain, unmarked, unsure
 
 Row = dict[str, Any]
 Fact = tuple[int, int]
@@ -28,6 +31,7 @@ PLAIN = re.compile(
     r"(?:The|They|There|Their|This|That|An?|Its?|If|In|On|At|By|For|Until|After|Because|While|More|Most|Not?)\b"
 )
 PEOPLE = ("person", "fullname")
+FIRST = re.compile("[^\ue000-\ue003]")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -44,12 +48,12 @@ def split(text: str, at: str = ";") -> list[str]:
 
 def raised(text: str) -> str:
     """The text with a capital first letter."""
-    return text[0].upper() + text[1:]
+    return FIRST.sub(lambda first: first[0].upper(), text, count=1)
 
 
 def lowered(text: str) -> str:
     """The text with its first letter small, unless it begins with a name."""
-    return text[0].lower() + text[1:] if PLAIN.match(text) else text
+    return FIRST.sub(lambda first: first[0].lower(), text, count=1) if PLAIN.match(plain(text)) else text
 
 
 class Writer:
@@ -76,8 +80,11 @@ class Writer:
         context = record.context()
         result = []
         for label in (0, 1) * of_each:
-            text, edit = record.statement(label)
-            labels = {"edit": edit, "domain": name}
+            marked, edit = record.statement(label)
+            text, wrong, open_ = unmarked(marked)
+            labels: dict[str, Any] = {"edit": edit, "domain": name}
+            if label:
+                labels |= {"false": wrong, "unsure": open_}
             result.append(
                 {
                     "context": context,
@@ -180,8 +187,13 @@ class Record:
         self.untold = [index for index in range(len(self.facts)) if index not in self.told]
 
     def fill(self, text: str, values: dict[str, Any], *, plain: bool) -> str:
-        """A wording with its slots filled."""
-        return SLOT.sub(lambda slot: self.writer.write(self.types[slot[1]], values[slot[1]], plain=plain), text)
+        """A wording with its slots filled; a value that is not the record's own is marked as false."""
+
+        def written(slot: re.Match[str]) -> str:
+            value = self.writer.write(self.types[slot[1]], values[slot[1]], plain=plain)
+            return value if values[slot[1]] == self.values[slot[1]] else false(value)
+
+        return SLOT.sub(written, text)
 
     def context(self) -> str:
         """What the record's told facts read like."""
@@ -233,17 +245,24 @@ class Record:
         roll = draw.random()
         if roll < 0.15 and self.untold:
             other = draw.choice(self.untold)
-            return self.said(other, draw.randrange(len(self.facts[other]))), "not_told"
+            return unsure(self.said(other, draw.randrange(len(self.facts[other])))), "not_told"
         if len(fact) > 1 and roll < 0.6:
-            return self.said(index, draw.choice([at for at in range(len(fact)) if at != state])), "opposite"
+            return self.opposite(index, draw.choice([at for at in range(len(fact)) if at != state])), "opposite"
         text = draw.choice(split(fact[state]["t"], "|"))
         slots = list(dict.fromkeys(SLOT.findall(text)))
         free = [name for name in slots if name not in fact[state].get("k", "").split()]
         if not free:
-            return (self.said(index, 1 - state), "opposite") if len(fact) > 1 else self.edited_any(index)
+            return (self.opposite(index, 1 - state), "opposite") if len(fact) > 1 else self.edited_any(index)
         values, edit = self.exchanged(draw.choice(free), slots, swaps="y" not in fact[state])
         said = self.fill(text, values, plain=False)
         return raised(said), edit
+
+    def opposite(self, index: int, state: int) -> str:
+        """A fact's statement in another state, marked where it differs from the nearest wording of its own state."""
+        text = self.draw.choice(split(self.facts[index][state]["t"], "|"))
+        own = split(self.facts[index][self.states[index]]["t"], "|")
+        nearest = max(own, key=lambda true: difflib.SequenceMatcher(None, text.split(), true.split()).ratio())
+        return raised(self.fill(differing(text, nearest), self.values, plain=False))
 
     def edited_any(self, index: int) -> tuple[str, str]:
         """Another told fact made false, for a wording in which nothing can be exchanged."""

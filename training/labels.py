@@ -35,6 +35,8 @@ class Example:
         source: the set that it is from.
         known: probability by label; a label that is not here teaches nothing.
         context: of a groundedness pair, what the text must keep to.
+        false: of such a pair, the places of words that the context doesn't support, with the category "" where nobody
+            knows which; None where nobody knows at all.
         spans: entities; None where nobody looked for them. A category of "" marks what nobody knows.
         focus: the part that makes the text what its labels say; a window without it is no positive.
         group: rows of one group share a split and a batch.
@@ -46,6 +48,7 @@ class Example:
     source: str
     known: Mapping[str, float] = field(default_factory=dict)
     context: str = ""
+    false: tuple[Span, ...] | None = None
     spans: tuple[Span, ...] | None = None
     focus: tuple[int, int] | None = None
     group: str = ""

@@ -12,21 +12,51 @@ from training.model import Outputs
 
 #: What one known label weighs: the labels that decide 1, one fact in a page more, the finer ones less.
 _WEIGHT = {"toxic": 1.0, "user": 1.0, "data": 1.0, "harmful": 1.0, "unsupported": 1.5}
+_FALSE = 6.0  # what a false word weighs more than one that is supported; one in ten or fewer is false
 _FINER = 0.3
 _SMOOTHING = 0.02
 _ENTITIES = 1.5
 _OUTSIDE = 0.4  # what a token outside every entity weighs; nine of ten are
 
 
-def label_loss(outputs: Outputs, known: Tensor, weight: Tensor) -> Tensor:
+def statement_logit(outputs: Outputs, inside: Tensor, statement: Tensor) -> Tensor:
+    """A statement's logit [batch, 1] from its tokens': nearly the largest of them.
+
+    Args:
+        outputs: of the model.
+        inside: [batch, length], true for the tokens of a pair's second text.
+        statement: scale and offset.
+    """
+    tokens = outputs.grounding.float().squeeze(-1).masked_fill(~inside, -30.0)
+    return (torch.logsumexp(2 * tokens, 1, keepdim=True) / 2) * statement[0] + statement[1]
+
+
+def support_loss(outputs: Outputs, false: Tensor) -> Tensor:
+    """Binary cross-entropy of the tokens of which it is known whether they are false, summed over texts.
+
+    Args:
+        outputs: of the model.
+        false: [batch, length]: 0, 1, or ``IGNORED``.
+    """
+    known = false != IGNORED
+    target = (false == 1).float()
+    losses = functional.binary_cross_entropy_with_logits(
+        outputs.grounding.float().squeeze(-1), target.clamp(_SMOOTHING, 1 - _SMOOTHING), reduction="none"
+    )
+    losses = losses * known * (1 + _FALSE * target)
+    return (losses.sum(1) / known.sum(1).clamp(min=1).sqrt()).sum()
+
+
+def label_loss(outputs: Outputs, known: Tensor, weight: Tensor, grounding: Tensor) -> Tensor:
     """Binary cross-entropy over the labels that are known, summed; probabilities as targets, smoothed.
 
     Args:
         outputs: of the model.
         known: [batch, labels] probabilities in the order of ``labels.LABELS``, NaN where unknown.
         weight: [batch].
+        grounding: [batch, 1], see `statement_logit`.
     """
-    heads = (outputs.toxicity, outputs.injection, outputs.harmful, outputs.grounding)
+    heads = (outputs.toxicity, outputs.injection, outputs.harmful, grounding)
     logits = torch.cat([head.float() for head in heads], -1)
     mask = ~known.isnan()
     target = known.nan_to_num(0.5).clamp(_SMOOTHING, 1 - _SMOOTHING)

@@ -13,10 +13,15 @@ from training.labels import BIO, GROUNDING, HARMFUL, INJECTION, TOXICITY
 
 TYPES = 8
 _HIDDEN = 192
+_MATCHED = 128
+_AWAY = 1e4  # taken off the logit of a token that must not be looked at; within the range of half precision
 
 
 class Outputs(NamedTuple):
-    """Logits, in the order of the graph's outputs; ``embedding`` has unit length."""
+    """Logits, in the order of the graph's outputs; ``embedding`` has unit length.
+
+    ``grounding`` [batch, length, 1] says of each token of a pair's second text how little the first supports it.
+    """
 
     toxicity: Tensor
     injection: Tensor
@@ -42,7 +47,7 @@ class GuardMini(nn.Module):
         self.toxicity = _head(3 * size, len(TOXICITY))
         self.injection = _head(3 * size, len(INJECTION))
         self.harmful = _head(3 * size, len(HARMFUL))
-        self.grounding = _head(3 * size, len(GROUNDING))
+        self.support = Support(size)
         self.entities = nn.Linear(size, len(BIO))
         self.embedding = nn.Linear(size, size)
         with torch.no_grad():
@@ -69,10 +74,51 @@ class GuardMini(nn.Module):
             self.toxicity(pooled),
             self.injection(pooled),
             self.harmful(pooled),
-            self.grounding(pooled),
+            self.support(states, self.encoder.embeddings.word_embeddings(input_ids), attention_mask, token_type_ids),
             self.entities(states),
             embedding / embedding.norm(dim=-1, keepdim=True).clamp(min=1e-6),
         )
+
+
+class Support(nn.Module):
+    """How little the first text of a pair supports each token of the second.
+
+    Each token looks for what is nearest to it in the first text, by its word and by its meaning, and is compared with
+    what it finds ("decomposable attention", Parikh et al., EMNLP 2016, on top of the encoder's own).
+
+    Args:
+        size: of a token's vector.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.meaning = nn.Linear(size, _MATCHED, bias=False)
+        nn.init.orthogonal_(self.meaning.weight)
+        self.sharpness = nn.Parameter(torch.tensor([8.0, 8.0]))
+        self.compare = nn.Sequential(
+            nn.Linear(3 * size + 2, _MATCHED), nn.GELU(), nn.Dropout(0.1), nn.Linear(_MATCHED, len(GROUNDING))
+        )
+        #: Of the largest logit of a text's tokens, smoothed: what makes a statement's logit of it, in training alone.
+        self.statement = nn.Parameter(torch.tensor([1.0, 0.0]))
+
+    def forward(self, states: Tensor, words: Tensor, mask: Tensor, types: Tensor) -> Tensor:
+        """Logits [batch, length, 1].
+
+        Args:
+            states: [batch, length, size], the encoder's.
+            words: likewise, the tokens' own vectors, whatever stands around them.
+            mask: [batch, length], 0 for padding.
+            types: likewise, odd in the second text.
+        """
+        away = ((1 - mask * (1 - types % 2)).to(states.dtype) * _AWAY).unsqueeze(1)
+        meanings = nn.functional.normalize(self.meaning(states), dim=-1)
+        named = nn.functional.normalize(words.to(states.dtype), dim=-1)
+        alike, same = meanings @ meanings.transpose(1, 2), named @ named.transpose(1, 2)
+        found = (self.sharpness[0] * alike + self.sharpness[1] * same - away).softmax(-1).to(states.dtype) @ states
+        nearest = torch.stack([(alike - away).max(-1).values, (same - away).max(-1).values], -1)
+        nearest = nearest.clamp(min=-1).to(states.dtype)
+        logits: Tensor = self.compare(torch.cat([states, (states - found).abs(), states * found, nearest], -1))
+        return logits
 
 
 def mean_pool(states: Tensor, mask: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ Arrays = Mapping[str, NDArray[np.float32]]
 #: One forward pass: ids, mask and types [batch, length] to logits by head.
 Run = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], Arrays]
 _TOKENS, _ROWS = 4096, 64
+_BY_TOKEN = ("entities", "grounding")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9\"'(])|\n+")
 
 
@@ -55,7 +56,7 @@ def batched(run: Run, pieces: Sequence[Piece], heads: Sequence[str]) -> list[dic
         for row, place in enumerate(chosen):
             width = len(pieces[place].ids)
             found[place] = {
-                head: outputs[head][row, :width] if head == "entities" else outputs[head][row] for head in heads
+                head: outputs[head][row, :width] if head in _BY_TOKEN else outputs[head][row] for head in heads
             }
         first = last
     return found
@@ -109,7 +110,7 @@ def sentences(text: str) -> list[str]:
 
 
 def pair_logits(run: Run, encoder: Encoder, contexts: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
-    """How little the context supports each text: over its sentences the largest, over windows the smallest logit."""
+    """How little the context supports each text: the largest logit of its words, each beside what supports it best."""
     split = [sentences(text) or [text] for text in texts]
     claims = encoder.tokens([part for parts in split for part in parts])
     grounds = dict(zip(contexts, encoder.tokens(contexts), strict=True))
@@ -122,12 +123,13 @@ def pair_logits(run: Run, encoder: Encoder, contexts: Sequence[str], texts: Sequ
             for part in pair_windows(grounds[context], text):
                 pieces.append(window(text, 0, len(text.ids), part, len(part.ids)))
                 owners.append((row, number))
-    smallest: dict[tuple[int, int], float] = {}
-    for outputs, owner in zip(batched(run, pieces, ("grounding",)), owners, strict=True):
-        smallest[owner] = min(smallest.get(owner, np.inf), float(outputs["grounding"][0]))
+    smallest: dict[tuple[int, int], NDArray[np.float32]] = {}
+    for piece, outputs, owner in zip(pieces, batched(run, pieces, ("grounding",)), owners, strict=True):
+        own = outputs["grounding"][[start >= 0 for start, _ in piece.offsets], 0]
+        smallest[owner] = np.minimum(smallest[owner], own) if owner in smallest else own
     result = np.full(len(texts), -np.inf, np.float32)
-    for (row, _), value in smallest.items():
-        result[row] = max(result[row], value)
+    for (row, _), values in smallest.items():
+        result[row] = max(result[row], values.max(initial=-np.inf))
     return result
 
 

@@ -73,10 +73,19 @@ def example(stem: str, row: Row) -> Example:
     if task == "grounding":
         where = labels.get("context_id", row["context"])
         known = {"unsupported": float(row["label"])}
-        return Example(row["text"], stem, known, context=row["context"], group=f"{stem}:{where}")
+        return Example(row["text"], stem, known, context=row["context"], false=_false(row), group=f"{stem}:{where}")
     made = {"toxicity": toxicity, "injection": injection, "harmful": harmful}[task](row)
     identity = str(labels.get("identity") or "")
     return Example(row["text"], stem, made, group=group, identity=identity, focus=_focus(row))
+
+
+def _false(row: Row) -> tuple[Span, ...] | None:
+    labels: Mapping[str, Any] = row.get("labels") or {}
+    if not row["label"]:
+        return ()
+    if "false" not in labels:
+        return None
+    return tuple((*place, kind) for kind, key in (("FALSE", "false"), ("", "unsure")) for place in labels[key])
 
 
 def _focus(row: Row) -> tuple[int, int] | None:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from training.batches import Batch, arrays, epoch
-from training.encode import Encoder
+from training.encode import SEP, Encoder
 from training.labels import Example
-from training.loss import embedding_loss, entity_loss, label_loss
+from training.loss import embedding_loss, entity_loss, label_loss, statement_logit, support_loss
 from training.model import GuardMini, Outputs, mean_pool
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def fit(
         if state["steps"] != len(steps):
             raise SystemExit(f"the checkpoint is of a run of {state['steps']} steps, this one has {len(steps)}")
     _log.info("%d examples, %d steps, from step %d, on %s", len(items), len(steps), done, where)
-    started, since, tokens, losses = time.monotonic(), done, 0, [0.0, 0.0, 0.0]
+    started, since, tokens, losses = time.monotonic(), done, 0, [0.0, 0.0, 0.0, 0.0]
     for step in range(done, len(steps)):
         factor = _schedule(step / len(steps), settings.warm)
         for group in optimizer.param_groups:
@@ -117,10 +117,11 @@ def fit(
             spent = time.monotonic() - started
             left = spent / (step + 1 - since) * (len(steps) - step - 1)
             _log.info(
-                "step %d of %d, labels %.3f, entities %.3f, %.0f tokens/s, %.0f min left",
+                "step %d of %d, labels %.3f, entities %.3f, support %.3f, %.0f tokens/s, %.0f min left",
                 step + 1,
                 len(steps),
                 *losses[:2],
+                losses[3],
                 tokens / spent,
                 left / 60,
             )
@@ -145,9 +146,9 @@ def _random(settings: Settings, what: str, number: int) -> random.Random:
 
 
 def _losses(model: GuardMini, base: Any, batch: Batch, where: torch.device) -> list[Tensor]:
-    ids, mask, types, known, weight, entities = (
+    ids, mask, types, known, weight, entities, false = (
         torch.from_numpy(value).to(where, non_blocking=True)
-        for value in (batch.ids, batch.mask, batch.types, batch.known, batch.weight, batch.entities)
+        for value in (batch.ids, batch.mask, batch.types, batch.known, batch.weight, batch.entities, batch.false)
     )
     with torch.autocast(where.type, dtype=torch.bfloat16, enabled=half(where)):
         outputs: Outputs = model(ids, mask, types)
@@ -158,7 +159,10 @@ def _losses(model: GuardMini, base: Any, batch: Batch, where: torch.device) -> l
                 states = base(input_ids=old, attention_mask=mask).last_hidden_state.float()
                 target = torch.nn.functional.normalize(mean_pool(states, mask.unsqueeze(-1).float()), dim=-1)
             taught = embedding_loss(outputs, target) * 3
-    return [label_loss(outputs, known, weight), entity_loss(outputs, entities), taught]
+    inside = (types % 2 == 1) & (mask == 1) & (ids != SEP)
+    grounding = statement_logit(outputs, inside, model.support.statement)
+    labels = label_loss(outputs, known, weight, grounding)
+    return [labels, entity_loss(outputs, entities), taught, support_loss(outputs, false)]
 
 
 def _groups(model: GuardMini, settings: Settings) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ def heads(logits: Mapping[str, Known]) -> tuple[Head, ...]:
             Head(
                 name=name,
                 output=name,
-                kind="pair" if name == "grounding" else "labels",
+                kind="pair_tokens" if name == "grounding" else "labels",
                 labels=labels,
                 activation="sigmoid",
                 calibration=calibration,

@@ -59,7 +59,7 @@ def floor(value: object) -> float:
     return float(value)
 
 
-def chosen_head(encoder: Encoder, detector: str, head: str | None, kind: str = "labels") -> Head:
+def chosen_head(encoder: Encoder, detector: str, head: str | None, *kinds: str) -> Head:
     """The head that a detector reads: the one named, else that with the detector's name, else the only one.
 
     Raises:
@@ -67,7 +67,9 @@ def chosen_head(encoder: Encoder, detector: str, head: str | None, kind: str = "
         ConfigurationError: none is named and there are several, or it is of another kind.
     """
     card = encoder.card
-    names = [one.name for one in card.heads if one.kind == kind]
+    kinds = kinds or ("labels",)
+    kind = " or ".join(map(repr, kinds))
+    names = [one.name for one in card.heads if one.kind in kinds]
     if head is None:
         if detector in names:
             head = detector
@@ -75,13 +77,13 @@ def chosen_head(encoder: Encoder, detector: str, head: str | None, kind: str = "
             head = names[0]
         else:
             raise ConfigurationError(
-                f"the model {card.name!r} has {len(names)} heads of the kind {kind!r} and none is called "
+                f"the model {card.name!r} has {len(names)} heads of the kind {kind} and none is called "
                 f"{detector!r}: say which by the option 'head' ({', '.join(names) or 'there is none'})"
             )
     found = card.head(head)
-    if found.kind != kind:
+    if found.kind not in kinds:
         raise ConfigurationError(
-            f"the head {head!r} of the model {card.name!r} is of the kind {found.kind!r}, not {kind!r}"
+            f"the head {head!r} of the model {card.name!r} is of the kind {found.kind!r}, not {kind}"
         )
     return found
 

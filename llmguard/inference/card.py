@@ -85,8 +85,8 @@ class Head(_Part):
     Attributes:
         name: how detectors ask for it.
         output: the graph's output.
-        kind: ``labels`` and ``pair`` have the shape [batch, labels], ``tokens`` [batch, length, labels],
-            ``embedding`` [batch, n].
+        kind: ``labels`` and ``pair`` have the shape [batch, labels], ``tokens`` and ``pair_tokens``, of which the tokens
+            of the second text count, [batch, length, labels], ``embedding`` [batch, n].
         labels: of ``tokens`` BIO labels, "O" first; none for an ``embedding``.
         activation: from logits to probabilities.
         aggregate: over the windows of a text.
@@ -96,12 +96,17 @@ class Head(_Part):
 
     name: Name
     output: str = Field(min_length=1)
-    kind: Literal["labels", "tokens", "embedding", "pair"]
+    kind: Literal["labels", "tokens", "embedding", "pair", "pair_tokens"]
     labels: tuple[str, ...] = ()
     activation: Literal["sigmoid", "softmax", "none"]
     aggregate: Literal["max", "mean"] = "max"
     calibration: Mapping[str, Calibration] = {}
     thresholds: Mapping[str, Mapping[str, Share]] = {}
+
+    @property
+    def by_token(self) -> bool:
+        """Whether the output has numbers for each token."""
+        return self.kind in ("tokens", "pair_tokens")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -170,13 +170,13 @@ class Encoder:
         rows: list[Row] = [{} for _ in windows]
         for head in self._heads:
             logits = out[head.output]
-            if logits.ndim != (3 if head.kind == "tokens" else 2) or len(logits) != len(windows):
+            if logits.ndim != (3 if head.by_token else 2) or len(logits) != len(windows):
                 raise InferenceError(f"the model's output {head.output!r} has the shape {logits.shape}")
             for row, own in zip(rows, calibrate(logits, head, self.session.precision), strict=True):
                 row[head.name] = own
         for row, window in zip(rows, windows, strict=True):
             for head in self._heads:
-                if head.kind == "tokens":
+                if head.by_token:
                     row[head.name] = row[head.name][: len(window.ids)]
         return rows
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from mini import mini
 
@@ -10,9 +12,9 @@ from llmguard.types import Role
 SOURCE = Text("the sun rises", Role.RETRIEVAL)
 
 
-@pytest.fixture(scope="module")
-def detector(tmp_path_factory: pytest.TempPathFactory) -> GroundednessDetector:
-    model = str(mini(tmp_path_factory.mktemp("models") / "mini"))
+@pytest.fixture(scope="module", params=[False, True], ids=["by statement", "by word"])
+def detector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> GroundednessDetector:
+    model = str(mini(tmp_path_factory.mktemp("models") / "mini", by_word=request.param))
     made = load("groundedness", {"model": model, "device": "cpu"})
     assert isinstance(made, GroundednessDetector)
     return made
@@ -41,7 +43,7 @@ def test_the_worst_sentence_of_an_answer_is_named(detector: GroundednessDetector
     (finding,) = detector.detect([SOURCE, Text(answer, Role.ASSISTANT)])[1]
     assert finding.span is not None
     assert answer[slice(*finding.span)] == "the moon."
-    assert finding.reasons == ("mini 1", "sentence 61 of 121")
+    assert finding.reasons[:2] == ("mini 1", "sentence 61 of 121")
 
 
 def test_a_sentence_is_supported_by_the_piece_of_a_long_document_that_supports_it_best(
@@ -50,6 +52,15 @@ def test_a_sentence_is_supported_by_the_piece_of_a_long_document_that_supports_i
     long = Text("a good day " * 200, Role.TOOL)
     assert detector.detect([long, SOURCE, Text("the sun", Role.ASSISTANT)])[2] == []
     assert detector.detect([long, Text("the moon " * 60, Role.ASSISTANT)])[1][0].score > 0.99
+
+
+def test_a_model_that_scores_words_says_where_the_unsupported_ones_stand(tmp_path: Path) -> None:
+    made = GroundednessDetector(model=str(mini(tmp_path / "mini", by_word=True)), device="cpu")
+    answer = "the sun rises. the moon moon rises."
+    (finding,) = made.detect([SOURCE, Text(answer, Role.ASSISTANT)])[1]
+    assert finding.span == (15, 35)
+    assert finding.reasons == ("mini 1", "sentence 2 of 2", "least supported from 19 to 28")
+    assert answer[19:28] == "moon moon"
 
 
 def test_it_is_a_well_behaved_detector(detector: GroundednessDetector) -> None:

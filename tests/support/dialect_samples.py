@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from llmguard.dialects import pointer, strict
+from llmguard.dialects import pointer, registry, strict
 from llmguard.dialects.wire import Body, Event, Frame
 
 FOLDER = Path(__file__).parents[1] / "dialects" / "samples"
@@ -26,6 +26,26 @@ def load(name: str) -> Any:
 def frames(stream: Any) -> list[Frame]:
     """The events of a stream in a sample file."""
     return [Frame(frame["data"], frame.get("name", "")) for frame in stream["frames"]]
+
+
+Read = Callable[[Any], Body | Event]
+
+
+def samples(name: str) -> list[tuple[str, Any, Read]]:
+    """What the file holds, each with what reads it: requests, responses, errors and events."""
+    dialect, sample = registry.get(name), load(name)
+    found: list[tuple[str, Any, Read]] = []
+    for request in sample["requests"]:
+        routed = registry.match(*request["route"].split(" ", 1))
+        assert routed is not None
+        found.append(("request", request["body"], lambda body, s=routed[1]: dialect.request(body, s)))
+    for kind in ("responses", "errors"):
+        found += [(kind, response["body"], dialect.response) for response in sample.get(kind, [])]
+    for stream in sample.get("streams", []):
+        for frame in frames(stream):
+            if not isinstance(frame.data, str):
+                found.append(("event", frame.data, lambda data, n=frame.name: dialect.event(Frame(data, n))))
+    return found
 
 
 def unseen(value: Any, said: Body | Event, structural: Iterable[str]) -> list[str]:

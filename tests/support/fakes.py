@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 
@@ -34,6 +35,29 @@ class Words:
             while start >= 0:
                 yield Finding(word.upper(), self.score, (start, start + len(word)), reasons=("a listed word",))
                 start = content.find(word, start + len(word))
+
+
+class Pieces:
+    """Finds ``ab…bc``, ``PIECE`` with one b and ``LONG`` with more, and says what is final of a text that grows."""
+
+    name = "pieces"
+    version = "1"
+    scope = Scope.SPAN
+    categories = frozenset({"PIECE", "LONG"})
+    inline = True
+
+    def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
+        return [
+            [Finding("LONG" if len(m[0]) > 3 else "PIECE", 1.0, m.span()) for m in re.finditer("ab+c", text.content)]
+            for text in texts
+        ]
+
+    def settled(self, text: str) -> int:
+        under_way = re.search(r"ab*\Z", text)
+        return under_way.start() if under_way else len(text)
+
+    def context(self, text: str, start: int) -> int:
+        return start
 
 
 class Broken:

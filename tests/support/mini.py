@@ -61,8 +61,14 @@ def _table(words: list[str]) -> np.ndarray[Any, Any]:
     return table
 
 
-def graph(path: Path, words: list[str]) -> Path:
-    """Rows of a table by token; a label's logit is its largest over the tokens, of a pair over those of the text."""
+def graph(path: Path, words: list[str], *, by_word: bool = False) -> Path:
+    """Rows of a table by token; a label's logit is its largest over the tokens, of a pair over those of the text.
+
+    Args:
+        path: where it is written.
+        words: the vocabulary.
+        by_word: whether the head for pairs scores each token.
+    """
     columns = _columns()
     constants: dict[str, np.ndarray[Any, Any]] = {
         "table": _table(words),
@@ -95,7 +101,9 @@ def graph(path: Path, words: list[str]) -> Path:
         cut = "entities" if head == "entities" else f"{head}_rows"
         nodes.append(helper.make_node("Slice", [source, f"{head}_from", f"{head}_to", "at2"], [cut]))
         shape: list[Any] = ["batch", "length", len(OUTPUTS[head])]
-        if head != "entities":
+        if head == "grounding" and by_word:
+            nodes.append(helper.make_node("Identity", [cut], [head]))
+        elif head != "entities":
             nodes.append(helper.make_node("ReduceMax", [cut, "axis"], [head], keepdims=0))
             shape = ["batch", len(OUTPUTS[head])]
         outputs.append(helper.make_tensor_value_info(head, TensorProto.FLOAT, shape))
@@ -134,16 +142,16 @@ def words() -> list[str]:
     return list(dict.fromkeys([*known, *(f"##{letter}" for letter in letters)]))
 
 
-def mini(folder: Path, *, name: str = "mini", max_tokens: int = 32, **more: Any) -> Path:
+def mini(folder: Path, *, name: str = "mini", max_tokens: int = 32, by_word: bool = False, **more: Any) -> Path:
     """Write the directory."""
     folder.mkdir(parents=True)
     known = words()
-    files = [graph(folder / "model.onnx", known), tokenizer(folder / "tokenizer.json", known)]
+    files = [graph(folder / "model.onnx", known, by_word=by_word), tokenizer(folder / "tokenizer.json", known)]
     heads: list[dict[str, Any]] = [
         {"name": head, "output": head, "kind": "labels", "labels": labels, "activation": "sigmoid"}
         for head, labels in OUTPUTS.items()
     ]
-    heads[3]["kind"] = "pair"
+    heads[3]["kind"] = "pair_tokens" if by_word else "pair"
     heads[4] |= {"kind": "tokens", "activation": "softmax"}
     heads.append({"name": "embedding", "output": "embedding", "kind": "embedding", "activation": "none"})
     card = {

@@ -1,0 +1,403 @@
+"""One text of a stream: what of it may go out, as it grows.
+
+Sans-I/O. A text goes out up to a place behind which alone something may still be found that changes it; what is before
+is looked at first, beside as much of what went out already as its detectors need. At its end the text is checked as a
+whole, as if it had never come in pieces, so a stream decides as a check does.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Generator, Sequence
+
+from llmguard.errors import DetectorError
+from llmguard.pipeline import Pipeline, Run, Step, Verdict
+from llmguard.policy import Rule
+from llmguard.policy_plan import StagePlan
+from llmguard.stream_plan import StreamPlan, window_end
+from llmguard.types import Action, DetectorRun, Finding, Outcome, Role, Stage, Text
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# A tail that is held back for long is looked at again after it has grown by this share: the looks stay linear in all.
+_PATIENCE = 16
+_FAILED = frozenset({Outcome.ERROR, Outcome.TIMEOUT, Outcome.OPEN})
+
+Hit = tuple[Finding, "Rule | None"]
+#: How a piece is cleared: its text, the findings in it with their rules.
+Clear = Callable[[str, Sequence[Hit]], str]
+
+
+class Growing:
+    """A text that comes in pieces.
+
+    Args:
+        pipeline: of the policy.
+        stage: when the text is looked at.
+        role: who it comes from.
+        path: where it stands.
+        window: tokens of a window.
+        clear: puts something in the place of findings.
+        whole: whether the text has to be cleared in one piece, so that nothing goes out before its end.
+
+    Attributes:
+        hits: findings with the rules that decided them; of the whole text once it has ended or was blocked.
+        runs: how the detectors fared at the end, or in the look that blocked.
+        failed: how many of them could not say.
+        action: the strongest action so far.
+    """
+
+    __slots__ = (
+        "_all",
+        "_base",
+        "_clear",
+        "_due",
+        "_fresh",
+        "_gone",
+        "_held",
+        "_in_one_piece",
+        "_length",
+        "_marks",
+        "_path",
+        "_pipeline",
+        "_plan",
+        "_redacted",
+        "_released",
+        "_replaced",
+        "_role",
+        "_seen",
+        "_stage",
+        "_stream",
+        "_tokens",
+        "_window",
+        "action",
+        "failed",
+        "hits",
+        "runs",
+    )
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        stage: Stage,
+        role: Role,
+        path: str,
+        window: int,
+        clear: Clear,
+        *,
+        whole: bool = False,
+    ) -> None:
+        self._pipeline = pipeline
+        self._plan: StagePlan = pipeline.plan(stage)
+        self._stream: StreamPlan[Step] = pipeline.stream(stage)
+        self._stage = stage
+        self._role = role
+        self._path = path
+        self._tokens = window
+        self._clear = clear
+        self._in_one_piece = whole
+        self._held = whole or self._stream.held
+        self._all = io.StringIO()
+        self._length = 0
+        self._window = ""  # the text from ``_base`` on, without what is ``_fresh``
+        self._base = 0
+        self._fresh: list[str] = []
+        self._due = 0  # the length of the text from which on it is worth another look
+        self._gone = 0  # up to where the text went out
+        self._seen = 0  # where the window before the last one began
+        self._released = 0  # up to where windows were looked at
+        self._marks: list[Hit] = []  # what windows found that is still to go out, in places of the whole text
+        self._replaced: list[tuple[int, int, str]] = []
+        self._redacted: set[tuple[int, int]] = set()
+        self.hits: list[Hit] = []
+        self.runs: list[DetectorRun] = []
+        self.failed = 0
+        self.action = Action.ALLOW
+
+    @property
+    def whole(self) -> str:
+        """The text as it came."""
+        return self._all.getvalue()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether nothing more may go out."""
+        return self.action is Action.BLOCK
+
+    @property
+    def gone(self) -> int:
+        """Up to where the text went out, in code points of what came."""
+        return self._gone
+
+    def cleared(self) -> str:
+        """What went out, before placeholders were restored."""
+        whole, parts, at = self.whole, [], 0
+        for start, end, text in self._replaced:
+            parts += [whole[at:start], text]
+            at = end
+        return "".join([*parts, whole[at : self._gone]])
+
+    def keep(self, piece: str) -> None:
+        """Take one more piece that has gone out already, for the check at the end."""
+        self._all.write(piece)
+        self._length += len(piece)
+
+    def feed(self, piece: str) -> Generator[Run, None, str]:
+        """What may go out after one more piece. Yields the runs that have to be waited for."""
+        self.keep(piece)
+        if self._held or self.blocked:
+            return ""
+        self._fresh.append(piece)
+        if self._length < self._due:
+            return ""
+        window = self._window = self._window + "".join(self._fresh)
+        self._fresh.clear()
+        seen = well_formed(window)
+        if self._stream.windowed:
+            yield from self._look_at_windows(seen)
+            if self.blocked:
+                return ""
+        settled = self._settled(seen)
+        if self.blocked:
+            return ""
+        if self._base + settled <= self._gone:
+            self._due = self._length + max(1, (self._length - self._gone) // _PATIENCE)
+            return ""
+        found: list[Hit] = []
+        if self._stream.strict:
+            run = self._pipeline.look(self._stage, self._stream.strict, Text(seen, self._role, self._path))
+            if run.pending:
+                yield run
+            found = self._judged(run.verdicts[0], self._base, settled)
+            if self.blocked:
+                return ""
+        piece = self._out(window, self._base + settled, found)
+        self._forget(window)
+        return piece
+
+    def close(self, beside: Sequence[Text] = ()) -> Generator[Run, None, str]:
+        """What goes out at the end: the whole text is checked. Yields the runs that have to be waited for.
+
+        Args:
+            beside: texts that belong to the same decision, such as the documents that an answer must keep to.
+        """
+        if self.blocked:
+            return ""
+        whole = self.whole
+        text = Text(well_formed(whole), self._role, self._path)
+        run = self._pipeline.start(self._stage, [[text, *beside]])
+        if run.pending:
+            yield run
+        verdict = run.verdicts[0]
+        tail = self._final(verdict, self._length)
+        if self.blocked:
+            return ""
+        self._window, self._base = whole[self._gone :], self._gone
+        self._fresh.clear()
+        self._marks.clear()
+        return self._out(self._window, self._length, tail)
+
+    def _settled(self, seen: str) -> int:
+        place = len(seen)
+        if self._stream.windowed:
+            place = self._released - self._base
+        for step, growing in zip(self._stream.strict, self._stream.growing, strict=True):
+            if place <= self._gone - self._base:
+                break
+            try:
+                place = min(place, _checked(step.name, growing.settled(seen), len(seen)))
+            except Exception as error:  # noqa: BLE001 - whatever a detector does, the policy decides what follows
+                self._broken(step, error)
+        return place
+
+    def _broken(self, step: Step, error: Exception) -> None:
+        run = DetectorRun(step.name, step.version, Outcome.ERROR, error=type(error).__qualname__)
+        if self._failure(run) is Action.BLOCK:
+            self.action = Action.BLOCK
+            self.runs = [run._replace(failure_mode="closed")]
+            self.failed = 1
+
+    def _judged(self, verdict: Verdict, base: int, settled: int) -> list[Hit]:
+        """The findings of a look that are final and not yet gone, in places of the whole text."""
+        found: list[Hit] = []
+        if not verdict.findings and not verdict.failed:
+            return found
+        for finding, rule in zip(verdict.findings, verdict.rules, strict=True):
+            start, end = finding.span or (0, len(self._window))
+            if start >= settled or base + end <= self._gone or finding.action is Action.ALLOW:
+                continue
+            hit = _moved(finding, (base + start, base + end)), rule
+            if _acts(hit) and finding.action.severity >= Action.REDACT.severity:
+                found.append(hit)
+        self._take(verdict, found)
+        return found
+
+    def _take(self, verdict: Verdict, found: Sequence[Hit]) -> None:
+        """Block where a finding or a detector that could not say leads to it."""
+        blocked = any(finding.action is Action.BLOCK for finding, _ in found)
+        if verdict.failed:
+            failures = [self._failure(run) for run in verdict.runs if run.outcome in _FAILED]
+            blocked = blocked or Action.BLOCK in failures
+        if blocked:
+            self.action = Action.BLOCK
+            self.hits += found
+            self.runs = verdict.runs
+            self.failed = verdict.failed
+
+    def _failure(self, run: DetectorRun) -> Action:
+        action = self._plan.failure(run.detector)[0]
+        if self._stream.modes.get(run.detector) == "observe" and action.severity > Action.FLAG.severity:
+            return Action.FLAG
+        return action
+
+    def _look_at_windows(self, seen: str) -> Generator[Run, None, None]:
+        while True:
+            start = self._released
+            end = window_end(seen, start - self._base, self._tokens)
+            if end is None:
+                return
+            text = Text(seen[self._seen - self._base : end], self._role, self._path)
+            run = self._pipeline.look(self._stage, self._stream.windowed, text)
+            if run.pending:
+                yield run
+            verdict = run.verdicts[0]
+            base = self._seen
+            self._seen, self._released = start, self._base + end
+            found: list[Hit] = []
+            for finding, rule in zip(verdict.findings, verdict.rules, strict=True):
+                from_, to = finding.span or (0, len(text.content))
+                hit = _moved(finding, (base + from_, base + to)), rule
+                if _acts(hit) and finding.action.severity >= Action.REDACT.severity:
+                    found.append(_withheld(hit, self._gone))
+            self._take(verdict, found)
+            if self.blocked:
+                return
+            self._marks += found
+
+    def _final(self, verdict: Verdict, length: int) -> list[Hit]:
+        """The findings of the whole text, and of them those that are still to go out."""
+        tail: list[Hit] = []
+        action = Action.ALLOW
+        for finding, rule in zip(verdict.findings, verdict.rules, strict=True):
+            if finding.text:
+                continue
+            hit: Hit = (finding, rule)
+            if not _acts(hit):
+                hit = _demoted(finding), rule
+            action = max(action, hit[0].action, key=_severity)
+            self.hits.append(hit)
+            start, end = finding.span or (0, length)
+            if hit[0].action is not Action.REDACT:
+                continue
+            if start >= self._gone:
+                tail.append((_moved(finding, (start, end)), rule))
+            elif end > self._gone or (self._is_strict(rule) and (start, end) not in self._redacted):
+                # Its beginning went out before the rest showed what it is, and can't be taken back: the rest stays in.
+                action = Action.BLOCK
+        for run in verdict.runs:
+            if run.outcome in _FAILED:
+                action = max(action, self._failure(run), key=_severity)
+        self.runs, self.failed = verdict.runs, verdict.failed
+        self.action = action
+        tail += [hit for hit in self._marks if hit not in tail]
+        return tail
+
+    @staticmethod
+    def _is_strict(rule: Rule | None) -> bool:
+        return rule is not None and rule.stream == "strict"
+
+    def _out(self, window: str, place: int, found: Sequence[Hit]) -> str:
+        """The text up to a place, or to where a finding begins that reaches across it, cleared."""
+        hits = [*found, *self._marks]
+        for finding, _ in sorted(hits, key=lambda hit: -_span(hit)[0]):
+            start, end = finding.span or (0, 0)
+            if start < place < end:
+                place = start
+        if place <= self._gone:
+            self._due = self._length + 1
+            return ""
+        piece = window[self._gone - self._base : place - self._base]
+        inside = [hit for hit in hits if _span(hit)[0] < place]
+        if inside or self._in_one_piece:
+            here = [(_moved(finding, _shifted(finding, self._gone)), rule) for finding, rule in inside]
+            raw, piece = piece, self._clear(piece, here)
+            if piece != raw:
+                self._replaced.append((self._gone, place, piece))
+                self.action = max(self.action, Action.REDACT, key=_severity)
+            self._redacted.update(_span(hit) for hit in inside)
+            self._marks = [hit for hit in self._marks if _span(hit)[0] >= place]
+        self._gone = place
+        self._due = self._length + 1
+        return piece
+
+    def _forget(self, window: str) -> None:
+        """Keep only as much of what went out as the detectors need to judge what comes."""
+        seen = well_formed(window)
+        start = self._gone - self._base
+        keep = start
+        for step, growing in zip(self._stream.strict, self._stream.growing, strict=True):
+            try:
+                keep = min(keep, _checked(step.name, growing.context(seen, start), start))
+            except Exception as error:  # noqa: BLE001 - see `_settled`
+                self._broken(step, error)
+                keep = 0
+        if self._stream.windowed:
+            keep = min(keep, self._seen - self._base)
+        self._window = window[keep:]
+        self._base += keep
+
+
+def well_formed(text: str) -> str:
+    """The text with each lone surrogate replaced by U+FFFD, one for one, so that places stay."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return text
+
+
+def _checked(detector: str, place: object, end: int) -> int:
+    if type(place) is not int or not 0 <= place <= end:
+        raise DetectorError(detector, f"said that a text of {end} code points is settled up to something else")
+    return place
+
+
+def _severity(action: Action) -> int:
+    return action.severity
+
+
+def _span(hit: Hit) -> tuple[int, int]:
+    return hit[0].span or (0, 0)
+
+
+def _acts(hit: Hit) -> bool:
+    """Whether a finding's rule acts on streams; one that observes only tells."""
+    return hit[1] is None or hit[1].stream != "observe"
+
+
+def _demoted(finding: Finding) -> Finding:
+    action = finding.action if finding.action.severity <= Action.FLAG.severity else Action.FLAG
+    return Finding(
+        finding.category, finding.score, finding.span, finding.detector, finding.reasons, finding.text, action
+    )
+
+
+def _moved(finding: Finding, span: tuple[int, int], action: Action | None = None) -> Finding:
+    return Finding(
+        finding.category, finding.score, span, finding.detector, finding.reasons, finding.text, action or finding.action
+    )
+
+
+def _shifted(finding: Finding, by: int) -> tuple[int, int]:
+    start, end = finding.span or (0, 0)
+    return max(start - by, 0), end - by
+
+
+def _withheld(hit: Hit, gone: int) -> Hit:
+    """A window's finding that began in what went out can't be redacted any more: it blocks."""
+    finding, rule = hit
+    if finding.action is Action.REDACT and _span(hit)[0] < gone:
+        return _moved(finding, _span(hit), Action.BLOCK), rule
+    return hit

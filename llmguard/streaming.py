@@ -1,0 +1,351 @@
+"""Guarded streams: texts that come in pieces, and go out as far as they have been looked at.
+
+`StreamCheck` is the sans-I/O core, with any number of texts (the choices of an answer, the arguments of its tool calls)
+under one decision; `GuardedStream` is one text with a sync and an async edge.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from array import array
+from collections import deque
+from collections.abc import Generator, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+from llmguard.checks import Setting
+from llmguard.conversation import Conversation
+from llmguard.errors import Blocked
+from llmguard.growing import Growing, Hit
+from llmguard.pipeline import Run
+from llmguard.placeholder import unfinished
+from llmguard.redaction import redact
+from llmguard.telemetry import Prompt, Telemetry
+from llmguard.texts import ROLE_AT
+from llmguard.types import Action, Decision, DetectorRun, Finding, Role, Stage, Text
+from llmguard.vault import Vault
+
+T = TypeVar("T")
+
+# What the model itself wrote is not the user's own: what is taken out of it is never put back.
+_OF_THE_MODEL = frozenset({Stage.OUTPUT, Stage.TOOL_CALL})
+
+
+class _Channel:
+    """One text, what its restoring holds back, and when its pieces came."""
+
+    __slots__ = ("arrived", "done", "growing", "held", "length")
+
+    def __init__(self, growing: Growing) -> None:
+        self.growing = growing
+        self.held = ""
+        self.length = 0
+        self.arrived: deque[tuple[int, float]] = deque()
+        self.done = False
+
+
+class StreamCheck:
+    """The texts of one decision while they grow.
+
+    Args:
+        setting: the policy and its pipeline.
+        telemetry: what is told of it.
+        vault: where placeholders are kept.
+        stage: when the texts are looked at.
+        conversation: what they belong to, if anything.
+        prompt: the prompt template they came from, if any.
+        beside: texts that belong to the decision and are there already: the documents that an answer must keep to.
+
+    Attributes:
+        enforced: whether the decision counts. In shadow mode, and outside the canary share, all goes out at once.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        telemetry: Telemetry,
+        vault: Vault,
+        stage: Stage,
+        conversation: Conversation | None,
+        prompt: Prompt | None,
+        beside: Sequence[Text] = (),
+    ) -> None:
+        self._setting = setting
+        self._telemetry = telemetry
+        self._vault = vault
+        self._stage = stage
+        self._prompt = prompt
+        self._beside = beside
+        self._conversation = conversation
+        known = conversation is not None and not conversation.passing
+        self._scope = conversation.name if conversation is not None else secrets.token_hex(16)
+        self.enforced = setting.policy.enforced(self._scope)
+        name = conversation.name if conversation is not None and known else None
+        self._span = telemetry.begin(stage, setting.ref, conversation=name, streaming=True)
+        self._channels: dict[str, _Channel] = {}
+        self._roles: list[Role] = []
+        self._spent = 0.0
+        self._waits = array("d")
+        self._decision: Decision | None = None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether nothing more may go out."""
+        return self.enforced and any(channel.growing.blocked for channel in self._channels.values())
+
+    @property
+    def holds(self) -> bool:
+        """Whether anything of what came has not gone out."""
+        return any(channel.held or channel.growing.gone < channel.length for channel in self._channels.values())
+
+    @property
+    def decision(self) -> Decision | None:
+        """What was decided; None while the stream goes on."""
+        return self._decision
+
+    def feed(
+        self, piece: str, channel: str = "", role: Role | None = None, path: str = ""
+    ) -> Generator[Run, None, str]:
+        """What may go out of a text after one more piece of it. Yields the runs that have to be waited for.
+
+        Args:
+            piece: what came; may be empty.
+            channel: which text it belongs to.
+            role: who the text comes from; by default the one that the stage implies.
+            path: where the text stands.
+        """
+        own = self._channels.get(channel) or self.open(channel, role, path)
+        if not piece or self.blocked:
+            return ""
+        if own.done or self._decision is not None:
+            raise ValueError("a stream that has ended takes no more pieces")
+        if not self.enforced:
+            own.growing.keep(piece)
+            return piece
+        started = time.perf_counter()
+        own.length += len(piece)
+        own.arrived.append((own.length, started))
+        text = yield from own.growing.feed(piece)
+        out = self._restored(own, text, last=False)
+        self._told(own, started)
+        return out
+
+    def end(self, channel: str = "") -> Generator[Run, None, str]:
+        """The rest of a text that has come to its end. Yields the runs that have to be waited for."""
+        own = self._channels.get(channel)
+        if own is None or own.done or self.blocked:
+            return ""
+        own.done = True
+        started = time.perf_counter()
+        text = yield from own.growing.close(self._beside)
+        if not self.enforced:
+            self._spent += time.perf_counter() - started
+            return ""
+        out = "" if self.blocked else self._restored(own, text, last=True)
+        self._told(own, started)
+        return out
+
+    def finish(self) -> Decision:
+        """The decision about all texts, which have ended or of which one is blocked; told to telemetry once."""
+        if self._decision is not None:
+            return self._decision
+        channels = [channel.growing for channel in self._channels.values()]
+        action = max([growing.action for growing in channels], key=lambda one: one.severity, default=Action.ALLOW)
+        runs: tuple[DetectorRun, ...] = tuple([run for growing in channels for run in growing.runs])
+        names = {run.detector for run in runs}
+        originals = tuple([growing.whole for growing in channels])
+        if not self.enforced:
+            texts = originals
+        elif action is Action.BLOCK:
+            texts = ("",) * len(channels)
+        else:
+            texts = tuple([growing.cleared() for growing in channels])
+        coverage = tuple([1 - growing.failed / len(names) if names else 0.0 for growing in channels])
+        self._decision = Decision(
+            action,
+            texts,
+            tuple([_at(hit, index) for index, growing in enumerate(channels) for hit in growing.hits]),
+            self._stage,
+            self._setting.ref,
+            self.enforced,
+            coverage,
+            runs,
+            self._spent,
+            texts != originals,
+        )
+        self._telemetry.end(
+            self._span,
+            self._decision,
+            thresholds=self._setting.thresholds[self._stage],
+            roles=tuple(self._roles),
+            prompt=self._prompt,
+        )
+        self._telemetry.held(self._span, self._stage, self._waits)
+        self._forget()
+        return self._decision
+
+    def abandon(self, error: BaseException | None = None) -> None:
+        """The reader has gone: end the span; nothing happens when the stream has ended."""
+        if self._decision is None:
+            self._telemetry.abandon(self._span, error)
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._conversation is None:
+            self._vault.forget(self._scope)
+
+    def open(self, channel: str = "", role: Role | None = None, path: str = "") -> _Channel:
+        """Begin a text, as `feed` does by itself.
+
+        Args:
+            channel: its name.
+            role: see `feed`.
+            path: see `feed`.
+        """
+        role = role or ROLE_AT[self._stage]
+        policy, pipeline = self._setting.policy, self._setting.pipeline
+        whole = self._stage not in _OF_THE_MODEL
+        growing = Growing(pipeline, self._stage, role, path, policy.stream.window, self._clear, whole=whole)
+        own = self._channels[channel] = _Channel(growing)
+        self._roles.append(role)
+        return own
+
+    def _clear(self, piece: str, hits: Sequence[Hit]) -> str:
+        if not hits and self._conversation is None:
+            return piece
+        chosen = {finding: rule.how for finding, rule in hits if rule is not None}
+        restorable = self._stage not in _OF_THE_MODEL
+        return redact(piece, list(chosen), chosen, self._vault, self._scope, restorable=restorable)
+
+    def _restored(self, own: _Channel, text: str, *, last: bool) -> str:
+        """The text with the conversation's values in place of their placeholders, which may arrive split."""
+        if self._conversation is None or self._stage not in _OF_THE_MODEL:
+            return text
+        text = own.held + text
+        place = len(text) if last else unfinished(text)
+        own.held = text[place:]
+        return self._vault.restore(self._scope, text[:place])
+
+    def _told(self, own: _Channel, started: float) -> None:
+        now = time.perf_counter()
+        self._spent += now - started
+        arrived, gone = own.arrived, own.growing.gone
+        while arrived and arrived[0][0] <= gone:
+            self._waits.append(now - arrived.popleft()[1])
+
+
+def _at(hit: Hit, index: int) -> Finding:
+    found = hit[0]
+    if not index:
+        return found
+    return Finding(found.category, found.score, found.span, found.detector, found.reasons, index, found.action)
+
+
+def run_through(steps: Generator[Run, None, T]) -> T:
+    """Drive what yields runs without an event loop."""
+    try:
+        while True:
+            next(steps).wait()
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    finally:
+        steps.close()
+
+
+async def run_through_async(steps: Generator[Run, None, T]) -> T:
+    """Drive what yields runs on an event loop."""
+    try:
+        while True:
+            await next(steps).wait_async()
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    finally:
+        steps.close()
+
+
+class GuardedStream:
+    """One text that comes in pieces: feed it, and pass on what comes back.
+
+    Joined, what comes back is the text of the decision that a check of the whole text makes, however the text was
+    cut; nothing of what a rule takes out or blocks is in it, unless the rule says ``stream: windowed`` or ``observe``.
+
+    It belongs to one reader at a time. Leave it by `close`, or as a context manager: what is left half read is told
+    to telemetry as abandoned.
+
+    Args:
+        check: the core, with one channel.
+        role: who the text comes from.
+        reply: said in place of the rest when the text is blocked; None to raise `Blocked`.
+    """
+
+    def __init__(self, check: StreamCheck, role: Role, reply: str | None) -> None:
+        self._check = check
+        check.open(role=role)
+        self._reply = reply
+        self._told = False
+
+    @property
+    def decision(self) -> Decision | None:
+        """What was decided; None while the stream goes on."""
+        return self._check.decision
+
+    def feed(self, piece: str) -> str:
+        """What may go out after one more piece; it may be empty, and belongs behind all that went out before.
+
+        Raises:
+            Blocked: the text must not go on, and the policy does not reply.
+            TypeError: the piece is no string.
+            ValueError: the stream has been closed.
+        """
+        return self._answer(run_through(self._check.feed(_string(piece))))
+
+    async def afeed(self, piece: str) -> str:
+        """`feed` for an event loop: slow detectors don't hold it up."""
+        return self._answer(await run_through_async(self._check.feed(_string(piece))))
+
+    def close(self) -> str:
+        """The rest, once the text is complete.
+
+        Raises:
+            Blocked: see `feed`.
+        """
+        return self._answer(run_through(self._check.end()), last=True)
+
+    async def aclose(self) -> str:
+        """`close` for an event loop."""
+        return self._answer(await run_through_async(self._check.end()), last=True)
+
+    def abandon(self, error: BaseException | None = None) -> None:
+        """The reader has gone, or the source broke off: nothing more goes out. Does nothing after `close`."""
+        self._check.abandon(error)
+
+    def __enter__(self) -> GuardedStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.abandon(error)
+
+    def _answer(self, text: str, *, last: bool = False) -> str:
+        if not self._check.blocked:
+            if last:
+                self._check.finish()
+            return text
+        decision = self._check.finish()
+        if self._reply is None:
+            raise Blocked(decision)
+        if self._told:
+            return ""
+        self._told = True
+        return self._reply
+
+
+def _string(piece: object) -> str:
+    if not isinstance(piece, str):
+        hint = ": decode it first, by an incremental decoder" if isinstance(piece, (bytes, bytearray)) else ""
+        raise TypeError(f"a stream takes str, not {type(piece).__name__}{hint}")
+    return piece

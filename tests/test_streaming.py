@@ -1,0 +1,340 @@
+"""However a text is cut, its stream says what a check says, and lets nothing out that the policy takes out."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import re
+import threading
+from collections.abc import Sequence
+
+import pytest
+from fakes import Pieces, Words
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmguard import Action, Blocked, ConfigurationError, Finding, Guard, Scope, Text, detector
+from llmguard.types import Incremental
+
+ALPHABET = "aaabbc <_1>XW.\n\U0001f989\ud800"
+
+
+@detector("shout", categories=["SHOUT"], scope="sentence", inline=True)
+def shout(text: str) -> list[Finding]:
+    """Sentences that hold an X and a W, as a whole."""
+    return [Finding("SHOUT", 1.0)] if "X" in text and "W" in text else []
+
+
+@detector("owl", categories=["OWL"], scope="document", inline=True)
+def owl(text: str) -> list[Finding]:
+    """Three owls anywhere."""
+    return [Finding("OWL", 1.0)] if text.count("\U0001f989") >= 3 else []
+
+
+def guard_of(*rules: dict, detectors: Sequence[object] = (), **policy) -> Guard:
+    return Guard({"name": "p", "rules": list(rules), **policy}, detectors=[Pieces(), shout, owl, *detectors])
+
+
+def cut(text: str, places: Sequence[int]) -> list[str]:
+    at = sorted({0, len(text), *(place % (len(text) + 1) for place in places)})
+    return [text[a:b] for a, b in zip(at, at[1:], strict=False)]
+
+
+def streamed(guard: Guard, pieces: Sequence[str], **options) -> tuple[str, bool]:
+    """What went out, and whether it ended blocked."""
+    stream = guard.stream(**options)
+    out = ""
+    try:
+        for piece in pieces:
+            out += stream.feed(piece)
+        out += stream.close()
+    except Blocked as blocked:
+        assert blocked.decision == stream.decision
+        return out, True
+    return out, False
+
+
+GUARDS = {
+    "redact": [{"detector": "pieces", "action": "redact"}],
+    "mask": [{"detector": "pieces", "action": "redact", "redaction": "mask"}],
+    "block": [
+        {"detector": "pieces", "categories": ["LONG"], "action": "block"},
+        {"detector": "pieces", "action": "redact"},
+    ],
+    "sentence": [{"detector": "shout", "action": "redact"}, {"detector": "pieces", "action": "redact"}],
+    "sentence blocks": [{"detector": "shout", "action": "block"}, {"detector": "pieces", "action": "redact"}],
+    "document": [{"detector": "owl", "action": "block"}, {"detector": "pieces", "action": "redact"}],
+    "flag": [{"detector": "owl", "action": "flag"}, {"detector": "pieces", "action": "redact"}],
+}
+
+
+@pytest.fixture(scope="module", params=GUARDS)
+def any_guard(request):
+    with guard_of(*GUARDS[request.param]) as guard:
+        yield guard
+
+
+@settings(max_examples=400)
+@given(text=st.text(ALPHABET, max_size=60), places=st.lists(st.integers(0, 60), max_size=30))
+def test_cutting_does_not_matter(any_guard: Guard, text: str, places: list[int]) -> None:
+    decision = any_guard.check(text, stage="output")
+    out, blocked = streamed(any_guard, cut(text, places))
+    assert blocked == decision.blocked
+    if not blocked:
+        assert out == decision.text
+        return
+    first = min(
+        finding.span[0] if finding.span else 0 for finding in decision.findings if finding.action is Action.BLOCK
+    )
+    before = any_guard.check(text[:first], stage="output")
+    assert before.blocked or before.text.startswith(out) or (before.text + "<PIECE").startswith(out)
+
+
+@settings(max_examples=300)
+@given(text=st.text(ALPHABET, max_size=60), places=st.lists(st.integers(0, 60), max_size=30))
+def test_the_decision_is_that_of_a_check(any_guard: Guard, text: str, places: list[int]) -> None:
+    want = any_guard.check(text, stage="output")
+    if want.blocked:
+        return
+    with any_guard.stream() as stream:
+        for piece in cut(text, places):
+            stream.feed(piece)
+        stream.close()
+        decision = stream.decision
+    assert decision is not None
+    assert (decision.action, decision.text, decision.findings) == (want.action, want.text, want.findings)
+    assert (decision.coverage, decision.modified, decision.stage) == (want.coverage, want.modified, want.stage)
+
+
+@settings(max_examples=300)
+@given(text=st.text(ALPHABET, max_size=60), places=st.lists(st.integers(0, 60), max_size=30))
+def test_no_more_is_held_back_than_could_still_change(text: str, places: list[int]) -> None:
+    with guard_of(*GUARDS["redact"]) as guard:
+        stream, came, out = guard.stream(), "", ""
+        for piece in cut(text, places):
+            came += piece
+            out += stream.feed(piece)
+            live = re.search(r"ab*\Z", came)
+            if not live:
+                assert out == guard.check(came, stage="output").text
+
+
+@settings(max_examples=300)
+@given(st.text(ALPHABET, max_size=30), st.lists(st.integers(0, 60), max_size=20))
+def test_placeholders_that_arrive_split_are_restored(rest: str, places: list[int]) -> None:
+    with guard_of(*GUARDS["redact"]) as guard, guard.conversation("c"):
+        asked = guard.check("Please abc and abbc", stage="input").text
+        assert asked == "Please <PIECE_1> and <LONG_1>"
+        answer = f"{rest}<PIECE_1>{rest}<LONG_1>{rest}<LONG_2>"
+        decision = guard.check(answer, stage="output")
+        want = guard.vault.restore("c", decision.text)
+        assert streamed(guard, cut(answer, places)) == (want, False)
+        assert want.endswith("<LONG_2>")
+
+
+def test_windows_let_go_of_what_they_have_seen() -> None:
+    rule = {"detector": "owl", "action": "block", "stream": "windowed"}
+    with guard_of(rule, stream={"window": 3}) as guard:
+        stream = guard.stream()
+        assert stream.feed("one two") == ""
+        assert stream.feed(" three") == ""
+        assert stream.feed(" four") == "one two three"
+        with pytest.raises(Blocked) as caught:
+            stream.feed(" \U0001f989\U0001f989\U0001f989 five six ")
+        assert caught.value.decision.blocked
+
+
+def test_a_window_looks_back_at_the_one_before() -> None:
+    rule = {"detector": "owl", "action": "block", "stream": "windowed"}
+    with guard_of(rule, stream={"window": 2}) as guard:
+        stream = guard.stream()
+        assert stream.feed("\U0001f989 \U0001f989 x") == "\U0001f989 \U0001f989"
+        with pytest.raises(Blocked):
+            stream.feed(" \U0001f989 y")
+
+
+def test_what_no_window_saw_blocks_at_the_end() -> None:
+    rule = {"detector": "owl", "action": "block", "stream": "windowed"}
+    with guard_of(rule, stream={"window": 1}) as guard:
+        pieces = ["\U0001f989 a b c ", "\U0001f989 a b c ", "\U0001f989 a b c"]
+        out, blocked = streamed(guard, pieces)
+        assert blocked
+        assert "".join(pieces).startswith(out)
+
+
+@settings(max_examples=200)
+@given(text=st.text(ALPHABET, max_size=80), one=st.lists(st.integers(0, 80)), two=st.lists(st.integers(0, 80)))
+def test_windows_are_where_the_text_says_not_where_it_was_cut(text: str, one: list[int], two: list[int]) -> None:
+    rule = {"detector": "owl", "action": "block", "stream": "windowed"}
+    with guard_of(rule, stream={"window": 4}) as guard:
+        first, second = streamed(guard, cut(text, one)), streamed(guard, cut(text, two))
+        assert first[1] == second[1]
+        assert first == second or first[1]
+
+
+def test_an_observing_rule_holds_nothing_back_and_tells() -> None:
+    with guard_of({"detector": "pieces", "action": "block", "stream": "observe"}) as guard:
+        stream = guard.stream()
+        assert [stream.feed("a"), stream.feed("bc"), stream.close()] == ["a", "bc", ""]
+        decision = stream.decision
+        assert decision is not None
+        assert (decision.action, decision.blocked, decision.text) == (Action.FLAG, False, "abc")
+        assert [finding.category for finding in decision.findings] == ["PIECE"]
+
+
+def test_in_shadow_mode_all_goes_out_at_once() -> None:
+    with guard_of(*GUARDS["block"], mode="shadow") as guard:
+        stream = guard.stream()
+        assert [stream.feed("abb"), stream.feed("c"), stream.close()] == ["abb", "c", ""]
+        decision = stream.decision
+        assert decision is not None
+        assert (decision.action, decision.blocked, decision.text) == (Action.BLOCK, False, "abbc")
+
+
+def test_a_detector_that_does_not_say_what_is_final_has_to_see_the_end() -> None:
+    assert not isinstance(Words("words", "bad"), Incremental)
+    rule = {"detector": "words", "action": "redact"}
+    with guard_of(rule, detectors=[Words("words", "bad")]) as guard:
+        stream = guard.stream()
+        assert stream.feed("fine. and bad, ") == ""
+        assert stream.close() == "fine. and <BAD_1>, "
+
+
+def test_a_reply_is_said_in_place_of_the_rest() -> None:
+    with guard_of(*GUARDS["block"], on_block={"reply": "No."}) as guard:
+        stream = guard.stream()
+        assert [stream.feed("go abbc"), stream.feed(" on"), stream.close()] == ["No.", "", ""]
+        assert stream.decision is not None
+        assert stream.decision.blocked
+
+
+def test_nothing_goes_out_after_a_block() -> None:
+    with guard_of(*GUARDS["block"]) as guard:
+        stream = guard.stream()
+        assert stream.feed("abbb") == ""
+        for _ in range(2):
+            with pytest.raises(Blocked):
+                stream.feed("c and more")
+        with pytest.raises(Blocked):
+            stream.close()
+
+
+@pytest.mark.parametrize("mode", ["open", "closed"])
+def test_a_detector_that_fails_in_a_stream(mode: str) -> None:
+    class Broken(Pieces):
+        def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
+            raise RuntimeError("no")
+
+    rule = {"detector": "pieces", "action": "redact", "on_failure": mode}
+    with Guard({"name": "p", "rules": [rule]}, detectors=[Broken()]) as guard:
+        out, blocked = streamed(guard, ["some ", "text"])
+        assert (out, blocked) == (("", True) if mode == "closed" else ("some text", False))
+
+
+@pytest.mark.parametrize("answer", [-1, 10**6, None, "3", True, RuntimeError("no")])
+def test_a_detector_that_says_nonsense_of_what_is_final(answer: object) -> None:
+    class Wrong(Pieces):
+        def settled(self, text: str) -> int:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer  # type: ignore[return-value]
+
+    rule = {"detector": "pieces", "action": "redact"}
+    with Guard({"name": "p", "rules": [rule]}, detectors=[Wrong()]) as guard:
+        out, blocked = streamed(guard, ["some ", "text"])
+        assert (out, blocked) == ("", True)
+        rule["on_failure"] = "open"
+    with Guard({"name": "p", "rules": [rule]}, detectors=[Wrong()]) as guard:
+        assert streamed(guard, ["some ", "abc"])[1] is False
+
+
+async def test_slow_detectors_do_not_hold_up_an_event_loop() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    class Slow(Pieces):
+        inline = False
+
+        def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
+            entered.set()
+            leave.wait(10)
+            return super().detect(texts)
+
+    rule = {"detector": "pieces", "action": "redact", "deadline_ms": 20_000}
+    with Guard({"name": "p", "rules": [rule]}, detectors=[Slow()]) as guard:
+        stream = guard.stream()
+        feeding = asyncio.ensure_future(stream.afeed("say abc now"))
+        while not entered.is_set():
+            await asyncio.sleep(0)
+        assert not feeding.done()
+        leave.set()
+        assert await feeding + await stream.aclose() == "say <PIECE_1> now"
+
+
+def test_streams_of_many_threads_do_not_mix() -> None:
+    with guard_of(*GUARDS["redact"]) as guard:
+        failures: list[str] = []
+
+        def read(number: int) -> None:
+            text = f"{number} abc {number} abbc {number} " * 20
+            out, _ = streamed(guard, [text[at : at + 3] for at in range(0, len(text), 3)])
+            if out != guard.check(text, stage="output").text:
+                failures.append(str(number))
+
+        threads = [threading.Thread(target=read, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+
+
+def test_values_without_a_conversation_are_forgotten_with_the_stream() -> None:
+    with guard_of(*GUARDS["redact"]) as guard:
+        assert streamed(guard, ["abc"]) == ("<PIECE_1>", False)
+        stream = guard.stream()
+        stream.feed("abc.")
+        stream.abandon()
+        assert len(guard.vault) == 0
+
+
+@pytest.mark.parametrize(("piece", "problem"), [(b"abc", "decode it first"), (None, "NoneType"), (3, "int")])
+def test_a_piece_is_a_string(piece: object, problem: str) -> None:
+    with guard_of(*GUARDS["redact"]) as guard, pytest.raises(TypeError, match=problem):
+        guard.stream().feed(piece)  # type: ignore[arg-type]
+
+
+def test_after_its_end_a_stream_takes_no_more() -> None:
+    with guard_of(*GUARDS["redact"]) as guard:
+        stream = guard.stream()
+        stream.feed("a")
+        assert [stream.close(), stream.close()] == ["a", ""]
+        with pytest.raises(ValueError, match="has ended"):
+            stream.feed("more")
+
+
+def test_unknown_stages_are_errors() -> None:
+    with guard_of(*GUARDS["redact"]) as guard, pytest.raises(ConfigurationError, match="did you mean 'output'"):
+        guard.stream(stage="outptu")
+
+
+def test_memory_of_a_long_stream_is_that_of_its_text() -> None:
+    import tracemalloc
+
+    with guard_of(*GUARDS["redact"]) as guard:
+        pieces = ["so ", "it ", "goes ", "on.", " "] * 2000
+        streamed(guard, pieces[:100])
+        gc.collect()
+        tracemalloc.start()
+        stream = guard.stream()
+        for piece in pieces:
+            stream.feed(piece)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        stream.abandon()
+        assert held < 3 * sum(map(len, pieces)) + 120_000
+
+
+def test_the_scope_of_a_sentence_detector_is_the_sentence_in_checks_too() -> None:
+    assert shout.scope is Scope.SENTENCE
+    with guard_of({"detector": "shout", "action": "redact"}) as guard:
+        assert guard.check("An X! One W! X and W! So.", stage="output").text == "An X! One W! <SHOUT_1> So."
