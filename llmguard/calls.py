@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmguard import shapes
 from llmguard.annotations import text_parameters
-from llmguard.checks import Check
+from llmguard.checks import NOTHING_MORE, About, Check
 from llmguard.conversation import Conversation
 from llmguard.errors import Blocked, ConfigurationError, nearest
 from llmguard.types import Action, Decision, Role, Stage, Text
@@ -42,8 +42,8 @@ class Checks:
 
     def __init__(
         self,
-        start: Callable[[Stage, Sequence[Text]], Check],
-        stream: Callable[[Stage, Sequence[Text]], StreamCheck],
+        start: Callable[[Stage, Sequence[Text], About], Check],
+        stream: Callable[[Stage, About], StreamCheck],
         conversation: Conversation,
     ) -> None:
         self._start = start
@@ -51,15 +51,15 @@ class Checks:
         self._begun: list[Check | StreamCheck] = []
         self.conversation = conversation
 
-    def start(self, stage: Stage, texts: Sequence[Text]) -> Check:
+    def start(self, stage: Stage, texts: Sequence[Text], about: About = NOTHING_MORE) -> Check:
         """Start a check."""
-        check = self._start(stage, texts)
+        check = self._start(stage, texts, about)
         self._begun.append(check)
         return check
 
-    def stream(self, stage: Stage, beside: Sequence[Text] = ()) -> StreamCheck:
-        """Start a check of texts that grow, beside documents that they must keep to."""
-        check = self._stream(stage, beside)
+    def stream(self, stage: Stage, about: About = NOTHING_MORE) -> StreamCheck:
+        """Start a check of texts that grow."""
+        check = self._stream(stage, about)
         self._begun.append(check)
         return check
 
@@ -220,11 +220,10 @@ class Guarded:
         bound.apply_defaults()
         return bound
 
-    def documents(self, bound: inspect.BoundArguments) -> list[Text]:
-        """The texts that the answer must keep to."""
-        return [
-            text for name in self._context for text in shapes.read(bound.arguments[name], Role.RETRIEVAL, f"/{name}")
-        ]
+    def about(self, bound: inspect.BoundArguments) -> About:
+        """The documents that the answer must keep to."""
+        values = [(bound.arguments[name], f"/{name}") for name in self._context]
+        return About(beside=tuple([text for value, at in values for text in shapes.read(value, Role.RETRIEVAL, at)]))
 
     def _conduct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Events:
         bound = self.bound(args, kwargs)
@@ -242,7 +241,7 @@ class Guarded:
                     if decision.blocked:
                         return self.stopped(decision, None)
                 texts = shapes.read(self.part.get(result), Role.ASSISTANT, "/result")
-                check = checks.start(Stage.OUTPUT, texts)
+                check = checks.start(Stage.OUTPUT, texts, self.about(bound))
                 yield check
                 decision = check.finish()[0]
                 if not decision.blocked:

@@ -16,7 +16,7 @@ from llmguard.pipeline import Pipeline, Verdict
 from llmguard.policy import Policy, Rule
 from llmguard.redaction import Redaction, redact
 from llmguard.telemetry import Prompt, Telemetry
-from llmguard.types import Action, Decision, Finding, Outcome, PolicyRef, Stage, Text
+from llmguard.types import FAILED, Action, Decision, Finding, Outcome, PolicyRef, Stage, Text
 from llmguard.vault import Vault
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -33,6 +33,24 @@ class Setting(NamedTuple):
     thresholds: Mapping[Stage, Mapping[str, float]]
 
 
+class About(NamedTuple):
+    """What belongs to a check beside its texts.
+
+    Attributes:
+        model: that they go to or come from, or "".
+        uncovered: how many parts of the request or the answer no detector can read, such as images: each counts as a
+            text of which nothing was looked at, behind the others in the decision's ``coverage``.
+        beside: documents that the texts must keep to; only detectors that compare texts are shown them.
+    """
+
+    model: str = ""
+    uncovered: int = 0
+    beside: tuple[Text, ...] = ()
+
+
+NOTHING_MORE = About()
+
+
 class Check:
     """The texts of one or more decisions on their way through the detectors.
 
@@ -44,9 +62,11 @@ class Check:
         groups: the texts of one decision each.
         conversation: what they belong to, if anything.
         prompt: the prompt template they came from, if any.
+        about: what belongs to it beside its texts.
     """
 
     __slots__ = (
+        "_about",
         "_conversation",
         "_groups",
         "_known",
@@ -69,8 +89,10 @@ class Check:
         groups: Sequence[Sequence[Text]],
         conversation: Conversation | None,
         prompt: Prompt | None,
+        about: About = NOTHING_MORE,
     ) -> None:
         self._started = time.perf_counter()
+        self._about = about
         self._setting = setting
         self._telemetry = telemetry
         self._vault = vault
@@ -87,6 +109,8 @@ class Check:
                 [text for text, (_, judged) in zip(group, known, strict=True) if judged is None]
                 for group, known in zip(groups, self._known, strict=True)
             ]
+        if about.beside and setting.pipeline.together(stage):
+            groups = [[*group, *about.beside] if group else group for group in groups]
         try:
             self._run = setting.pipeline.start(stage, [_well_formed(group) for group in groups])
         except BaseException as error:
@@ -144,7 +168,7 @@ class Check:
                 stage,
                 setting.ref,
                 enforced,
-                (verdict.coverage,) * len(group),
+                (verdict.coverage,) * len(group) + (0.0,) * self._about.uncovered,
                 tuple(verdict.runs),
                 time.perf_counter() - self._started,
                 texts != originals,
@@ -155,6 +179,7 @@ class Check:
                 decision,
                 thresholds=setting.thresholds[stage],
                 roles=tuple([text.role for text in group]),
+                model=self._about.model or None,
                 prompt=self._prompt,
             )
         self._spans = []
@@ -170,7 +195,7 @@ class Check:
             self._spans = []
 
     def _action(self, index: int) -> Action:
-        action = self._run.verdicts[index].action
+        action = self._of_its_own(index).action
         for _, judged in self._known[index] if self._known else ():
             for finding, _ in judged or ():
                 if finding.action.severity > action.severity:
@@ -187,7 +212,7 @@ class Check:
 
     def _merged(self, index: int) -> Verdict:
         """What the detectors said now, joined with what is remembered of the texts that they were spared."""
-        verdict = self._run.verdicts[index]
+        verdict = self._of_its_own(index)
         if self._known is None:
             return verdict
         conversation, known = self._conversation, self._known[index]
@@ -219,6 +244,22 @@ class Check:
                 )
                 merged.rules.append(rule)
         return merged
+
+    def _of_its_own(self, index: int) -> Verdict:
+        """The verdict without what was found in the documents beside the texts."""
+        verdict, own = self._run.verdicts[index], len(self._groups[index])
+        if len(verdict.texts) <= own or self._known is not None:
+            return verdict
+        plan = self._setting.pipeline.plan(self._stage)
+        kept = Verdict(self._groups[index], verdict.planned, runs=verdict.runs, failed=verdict.failed)
+        for finding, rule in zip(verdict.findings, verdict.rules, strict=True):
+            if finding.text < own:
+                kept.findings.append(finding)
+                kept.rules.append(rule)
+        actions = [finding.action for finding in kept.findings]
+        actions += [plan.failure(run.detector)[0] for run in verdict.runs if run.outcome in FAILED]
+        kept.action = max(actions, key=lambda action: action.severity, default=Action.ALLOW)
+        return kept
 
     def _cleared(
         self, group: Sequence[Text], originals: tuple[str, ...], verdict: Verdict, enforced: bool

@@ -16,12 +16,11 @@ from llmguard.pipeline import Pipeline, Run, Step, Verdict
 from llmguard.policy import Rule
 from llmguard.policy_plan import StagePlan
 from llmguard.stream_plan import StreamPlan, window_end
-from llmguard.types import Action, DetectorRun, Finding, Outcome, Role, Stage, Text
+from llmguard.types import FAILED, Action, DetectorRun, Finding, Outcome, Role, Stage, Text
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # A tail that is held back for long is looked at again after it has grown by this share: the looks stay linear in all.
 _PATIENCE = 16
-_FAILED = frozenset({Outcome.ERROR, Outcome.TIMEOUT, Outcome.OPEN})
 
 Hit = tuple[Finding, "Rule | None"]
 #: How a piece is cleared: its text, the findings in it with their rules.
@@ -185,7 +184,8 @@ class Growing:
             return ""
         whole = self.whole
         text = Text(well_formed(whole), self._role, self._path)
-        run = self._pipeline.start(self._stage, [[text, *beside]])
+        together = beside if self._pipeline.together(self._stage) else ()
+        run = self._pipeline.start(self._stage, [[text, *together]])
         if run.pending:
             yield run
         verdict = run.verdicts[0]
@@ -236,7 +236,7 @@ class Growing:
         """Block where a finding or a detector that could not say leads to it."""
         blocked = any(finding.action is Action.BLOCK for finding, _ in found)
         if verdict.failed:
-            failures = [self._failure(run) for run in verdict.runs if run.outcome in _FAILED]
+            failures = [self._failure(run) for run in verdict.runs if run.outcome in FAILED]
             blocked = blocked or Action.BLOCK in failures
         if blocked:
             self.action = Action.BLOCK
@@ -295,7 +295,7 @@ class Growing:
                 # Its beginning went out before the rest showed what it is, and can't be taken back: the rest stays in.
                 action = Action.BLOCK
         for run in verdict.runs:
-            if run.outcome in _FAILED:
+            if run.outcome in FAILED:
                 action = max(action, self._failure(run), key=_severity)
         self.runs, self.failed = verdict.runs, verdict.failed
         self.action = action

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from llmguard import limits, texts
 from llmguard.calls import Checks, Guarded, guarded
-from llmguard.checks import Check
+from llmguard.checks import NOTHING_MORE, About, Check
 from llmguard.conversation import Conversation, Conversations, ConversationScope, current
 from llmguard.detectors.occlusion import Contribution, contributions
 from llmguard.errors import ConfigurationError
@@ -173,9 +173,9 @@ class Guard:
         """
         at = texts.member(Stage, stage)
         who = texts.ROLE_AT[at] if role is None else texts.member(Role, role)
-        beside = texts.group(context, Role.RETRIEVAL)
+        about = About(beside=tuple(texts.group(context, Role.RETRIEVAL)))
         on_block = self.policy.on_block
-        check = self._grow(at, beside, current(self))
+        check = self._grow(at, about, current(self))
         return GuardedStream(check, who, None if isinstance(on_block, str) else on_block.reply)
 
     @overload
@@ -316,8 +316,8 @@ class Guard:
         if conversation is None:
             conversation = Conversation(secrets.token_hex(16), 0, passing=True)
         checks = Checks(
-            lambda stage, own: self._start(stage, (own,), conversation),
-            lambda stage, beside: self._grow(stage, beside, conversation),
+            lambda stage, own, about: self._start(stage, (own,), conversation, about),
+            lambda stage, about: self._grow(stage, about, conversation),
             conversation,
         )
         try:
@@ -341,11 +341,17 @@ class Guard:
         for part in texts.parts(batch, who):
             yield self._start(at, part, conversation)
 
-    def _start(self, stage: Stage, groups: Sequence[Sequence[Text]], conversation: Conversation | None) -> Check:
-        return Check(self._setting, self._telemetry, self.vault, stage, groups, conversation, _PROMPT.get())
+    def _start(
+        self,
+        stage: Stage,
+        groups: Sequence[Sequence[Text]],
+        conversation: Conversation | None,
+        about: About = NOTHING_MORE,
+    ) -> Check:
+        return Check(self._setting, self._telemetry, self.vault, stage, groups, conversation, _PROMPT.get(), about)
 
-    def _grow(self, stage: Stage, beside: Sequence[Text], conversation: Conversation | None) -> StreamCheck:
-        return StreamCheck(self._setting, self._telemetry, self.vault, stage, conversation, _PROMPT.get(), beside)
+    def _grow(self, stage: Stage, about: About, conversation: Conversation | None) -> StreamCheck:
+        return StreamCheck(self._setting, self._telemetry, self.vault, stage, conversation, _PROMPT.get(), about)
 
     def _watch(self, policy: object) -> Watcher:
         if not isinstance(policy, (str, Path)):

@@ -14,7 +14,7 @@ from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import TypeVar
 
-from llmguard.checks import Setting
+from llmguard.checks import NOTHING_MORE, About, Setting
 from llmguard.conversation import Conversation
 from llmguard.errors import Blocked
 from llmguard.growing import Growing, Hit
@@ -23,7 +23,7 @@ from llmguard.placeholder import unfinished
 from llmguard.redaction import redact
 from llmguard.telemetry import Prompt, Telemetry
 from llmguard.texts import ROLE_AT
-from llmguard.types import Action, Decision, DetectorRun, Finding, Role, Stage, Text
+from llmguard.types import Action, Decision, DetectorRun, Finding, Role, Stage
 from llmguard.vault import Vault
 
 T = TypeVar("T")
@@ -55,9 +55,10 @@ class StreamCheck:
         stage: when the texts are looked at.
         conversation: what they belong to, if anything.
         prompt: the prompt template they came from, if any.
-        beside: texts that belong to the decision and are there already: the documents that an answer must keep to.
+        about: what belongs to the decision beside its texts.
 
     Attributes:
+        about: see above; the model and what is uncovered may be learnt while the stream goes on.
         enforced: whether the decision counts. In shadow mode, and outside the canary share, all goes out at once.
     """
 
@@ -69,14 +70,14 @@ class StreamCheck:
         stage: Stage,
         conversation: Conversation | None,
         prompt: Prompt | None,
-        beside: Sequence[Text] = (),
+        about: About = NOTHING_MORE,
     ) -> None:
         self._setting = setting
         self._telemetry = telemetry
         self._vault = vault
         self._stage = stage
         self._prompt = prompt
-        self._beside = beside
+        self.about = about
         self._conversation = conversation
         known = conversation is not None and not conversation.passing
         self._scope = conversation.name if conversation is not None else secrets.token_hex(16)
@@ -98,6 +99,11 @@ class StreamCheck:
     def holds(self) -> bool:
         """Whether anything of what came has not gone out."""
         return any(channel.held or channel.growing.gone < channel.length for channel in self._channels.values())
+
+    def came(self, channel: str = "") -> str:
+        """What came of a text so far."""
+        own = self._channels.get(channel)
+        return own.growing.whole if own is not None else ""
 
     @property
     def decision(self) -> Decision | None:
@@ -138,7 +144,7 @@ class StreamCheck:
             return ""
         own.done = True
         started = time.perf_counter()
-        text = yield from own.growing.close(self._beside)
+        text = yield from own.growing.close(self.about.beside)
         if not self.enforced:
             self._spent += time.perf_counter() - started
             return ""
@@ -162,6 +168,7 @@ class StreamCheck:
         else:
             texts = tuple([growing.cleared() for growing in channels])
         coverage = tuple([1 - growing.failed / len(names) if names else 0.0 for growing in channels])
+        coverage += (0.0,) * self.about.uncovered
         self._decision = Decision(
             action,
             texts,
@@ -179,6 +186,7 @@ class StreamCheck:
             self._decision,
             thresholds=self._setting.thresholds[self._stage],
             roles=tuple(self._roles),
+            model=self.about.model or None,
             prompt=self._prompt,
         )
         self._telemetry.held(self._span, self._stage, self._waits)

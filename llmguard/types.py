@@ -136,7 +136,8 @@ class PolicyRef(NamedTuple):
     hash: str
 
 
-_FAILED = frozenset({Outcome.ERROR, Outcome.TIMEOUT, Outcome.OPEN})
+#: The outcomes of a detector that could not say.
+FAILED = frozenset({Outcome.ERROR, Outcome.TIMEOUT, Outcome.OPEN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ class Decision:
     @property
     def unknown(self) -> tuple[str, ...]:
         """Names of the detectors that could not say: they raised, timed out or are shut off."""
-        return tuple(run.detector for run in self.runs if run.outcome in _FAILED)
+        return tuple(run.detector for run in self.runs if run.outcome in FAILED)
 
     @property
     def timings(self) -> Mapping[str, float]:

@@ -141,7 +141,7 @@ class _Reader:
 
     def __init__(self, how: Guarded, checks: Checks, bound: inspect.BoundArguments) -> None:
         self._how = how
-        self._check: StreamCheck = checks.stream(Stage.OUTPUT, how.documents(bound))
+        self._check: StreamCheck = checks.stream(Stage.OUTPUT, how.about(bound))
         self._check.open()
         self._later: list[Any] = []
         self.emitted = False

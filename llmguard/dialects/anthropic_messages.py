@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from llmguard.dialects.anthropic_blocks import block, blocks, citations, tools
+from llmguard.dialects.openai_common import asked
 from llmguard.dialects.reader import (
     Reader,
     Says,
@@ -29,22 +30,12 @@ from llmguard.types import Role, Stage
 _ROLES = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT}
 _READ = frozenset({"system", "messages", "tools", "stop_sequences", "output_config", "output_format"})
 #: What the model does not read.
-_MUTE = frozenset(
-    {
-        "metadata",
-        "thinking",
-        "tool_choice",
-        "cache_control",
-        "mcp_servers",
-        "context_management",
-        "betas",
-        "diagnostics",
-    }
+_MUTE = frozenset({"metadata", "thinking", "tool_choice", "cache_control", "mcp_servers"}).union(
+    {"context_management", "betas", "diagnostics"}
 )
 _NAMES = frozenset({"model", "service_tier", "inference_geo", "speed", "user_profile_id", "workspace_id"})
 _ANSWER_MUTE = frozenset({"usage", "stop_details", "content", "stop_sequence", "container", "context_management"})
 _ANSWER_NAMES = frozenset({"id", "type", "role", "model", "stop_reason"})
-_KINDS = ("text", "thinking", "input", "content")
 
 #: By the type of a delta: its key, the stage, and the kind of channel.
 _DELTAS = {
@@ -119,19 +110,23 @@ class AnthropicMessages:
         reader.rest(data, "", (), {"type"})
         return reader.event()
 
-    def refusal(self, request: Body, text: str) -> Json:
+    def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
         """An answer with the stop reason ``refusal`` that says ``text``."""
         said: list[Json] = [{"type": "text", "text": text, "citations": None}] if text else []
         return {**_opened(request.model), "content": said, "stop_reason": "refusal"}
 
-    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
+    def status(self, request: Body) -> int:
+        """A refusal is an answer."""
+        return 200
+
+    def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
         """Closes the open blocks, says ``text`` in a block of its own, and stops with the reason ``refusal``."""
         data = [frame.data for frame in seen if isinstance(frame.data, dict)]
         if any([one.get("type") in ("message_stop", "error") for one in data]):
             return []
         events: list[dict[str, Json]] = []
         if not any(one.get("type") == "message_start" for one in data):
-            events.append({"type": "message_start", "message": _opened("")})
+            events.append({"type": "message_start", "message": _opened(asked(request, "model").get("model", ""))})
         begun = [index(one, "index") for one in data if one.get("type") == "content_block_start"]
         ended = {index(one, "index") for one in data if one.get("type") == "content_block_stop"}
         events += [{"type": "content_block_stop", "index": at} for at in begun if at not in ended]
@@ -149,7 +144,7 @@ class AnthropicMessages:
         events += [{"type": "message_delta", "delta": stop, "usage": usage}, {"type": "message_stop"}]
         return [Frame(one, one["type"]) for one in events]
 
-    def error(self, message: str, code: str) -> Json:
+    def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body."""
         return {"type": "error", "error": {"type": code, "message": message}}
 
@@ -227,7 +222,7 @@ def _block_delta(data: Mapping[str, Json]) -> Event:
 
 def _block_stop(data: Mapping[str, Json]) -> Event:
     reader = Reader()
-    reader.ends += [f"{index(data, 'index')}/{below}" for below in _KINDS]
+    reader.ends.append(f"{index(data, 'index')}/")
     reader.rest(data, "", (), {"type"})
     return reader.event()
 

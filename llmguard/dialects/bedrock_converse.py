@@ -29,7 +29,6 @@ from llmguard.dialects.reader import (
 from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Route, Usage
 from llmguard.types import Role, Stage
 
-_KINDS = ("text", "reasoning", "input", "result")
 _ANSWER = frozenset({"output", "usage", "metrics", "trace", "additionalModelResponseFields"}) | {
     "performanceConfig",
     "serviceTier",
@@ -95,7 +94,7 @@ class BedrockConverse:
             return _delta(data, path)
         if name == "contentBlockStop":
             reader = Reader()
-            reader.ends += [f"{index(data, 'contentBlockIndex', path)}/{below}" for below in _KINDS]
+            reader.ends.append(f"{index(data, 'contentBlockIndex', path)}/")
             reader.rest(data, path, (), {"p"})
             return reader.event()
         reader = Reader()
@@ -121,12 +120,16 @@ class BedrockConverse:
             reader.rest(data, path, (), {"role", "p"})
         return reader.event()
 
-    def refusal(self, request: Body, text: str) -> Json:
+    def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
         """An answer with the stop reason ``content_filtered`` that says ``text``."""
         message = {"role": "assistant", "content": [{"text": text}] if text else []}
         return {"output": {"message": message}, "stopReason": "content_filtered", **_spent()}
 
-    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
+    def status(self, request: Body) -> int:
+        """A refusal is an answer."""
+        return 200
+
+    def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
         """Closes the open blocks, says ``text`` in one of its own, and stops with ``content_filtered``."""
         begun: dict[int, bool] = {}
         names = set()
@@ -146,7 +149,7 @@ class BedrockConverse:
             frames += [_frame("contentBlockDelta", at, delta={"text": text}), _frame("contentBlockStop", at)]
         return [*frames, Frame({"stopReason": "content_filtered"}, "messageStop"), Frame(_spent(), "metadata")]
 
-    def error(self, message: str, code: str) -> Json:
+    def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body."""
         return {"__type": code, "message": message}
 

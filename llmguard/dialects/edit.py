@@ -1,17 +1,19 @@
-"""Write strings back into JSON: only those change, every other byte stays as it came.
+"""Write texts back into JSON: only those change, every other byte stays as it came.
 
 Numbers, spaces, the order of keys and the way characters are escaped are the sender's, and a model, a signature or a
-cache may depend on them. So the text is never parsed and printed again: one walk finds where the strings stand.
+cache may depend on them. So the text is never parsed and printed again: one walk finds where the texts stand.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from llmguard.dialects import pointer
+from llmguard.dialects.edit_plan import Node, check_done, tree
+from llmguard.dialects.pointer import shown
+from llmguard.dialects.wire import Put
 from llmguard.errors import DialectError
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -22,48 +24,51 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(slots=True)
-class _Node:
-    """What is to be done at and below one place."""
-
-    path: str
-    below: dict[str, _Node] = field(default_factory=dict)
-    text: str | None = None
-    inside: dict[str, str] = field(default_factory=dict)
-    done: bool = False
-
-
-@dataclass(slots=True)
 class _Open:
-    """An object or array that is being walked through; ``index`` is None in an object."""
+    """An object or array that is being walked through.
 
-    node: _Node
+    Attributes:
+        node: what is to be done there.
+        index: of the next member; None in an object.
+        kept: keys that stay, where others don't.
+        renamed: new keys, each with the number of its spot.
+    """
+
+    node: Node
     index: int | None
+    kept: set[str] = field(default_factory=set)
+    renamed: list[tuple[int, str]] = field(default_factory=list)
 
 
-def rewrite(data: bytes, edits: Mapping[str, str]) -> bytes:
-    """The same JSON with other strings at some places; in time linear in its length.
+_Spot = tuple[int, int, bytes]
+"""From which byte to which something else is to stand, and what."""
+
+
+def rewrite(data: bytes, edits: Mapping[str, str], puts: Collection[Put] = ()) -> bytes:
+    """The same JSON with other texts at some places; in time linear in its length.
+
+    A string becomes the new string, and so does a number: ``4111111111111111`` becomes ``"[CARD]"``. A key (a place
+    that ends with ``~3``) is renamed; where its object has the new one already, ``_2`` and so on follows.
 
     Args:
         data: JSON in UTF-8 that `strict.parse` reads.
-        edits: the new string by the place of the old one, as `pointer` writes places. Places behind a ``#`` are edited
+        edits: the new text by the place of the old one, as `pointer` writes places. Places behind a ``#`` are edited
             inside of the JSON in the string, of which likewise no other character changes; only how the string that
             holds it is escaped may.
+        puts: values that take the place of others, whatever those are: what is to be taken out, numbers of events.
 
     Raises:
-        DialectError: there is no string at one of the places, or it stands there twice, or ``data`` is no JSON.
+        DialectError: nothing of the kind is at one of the places, or it stands there twice, or ``data`` is no JSON.
     """
-    if not edits:
+    if not edits and not puts:
         return data
-    root = _tree(edits)
+    root = tree(edits, puts)
     pieces: list[bytes] = []
     done = 0
-    for start, end, node in _found(data, root):
-        if node.done:
-            raise DialectError(f"{node.path}: stands there twice")
-        node.done = True
-        pieces += data[done:start], _replacement(data[start:end], node)
+    for start, end, new in _spots(data, root):
+        pieces += data[done:start], new
         done = end
-    _check_done(root)
+    check_done(root)
     return b"".join([*pieces, data[done:]])
 
 
@@ -75,48 +80,14 @@ def quote(text: str) -> bytes:
     return quoted.encode()
 
 
-def _tree(edits: Mapping[str, str]) -> _Node:
-    root = _Node("")
-    for path, text in edits.items():
-        outer, seam, inner = path.partition("#")
-        node = root
-        for token in pointer.tokens(outer):
-            node = node.below.setdefault(token, _Node(outer))
-        node.path = outer
-        if seam:
-            node.inside[inner] = text
-        else:
-            node.text = text
-    _check_tree(root)
-    return root
-
-
-def _nodes(root: _Node) -> Iterator[_Node]:
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        waiting.extend(node.below.values())
-
-
-def _check_tree(root: _Node) -> None:
-    for node in _nodes(root):
-        if (node.text is not None) + bool(node.inside) + bool(node.below) > 1:
-            raise DialectError(f"{node.path}: is edited itself and within itself")
-
-
-def _check_done(root: _Node) -> None:
-    for node in _nodes(root):
-        if not node.done and not node.below:
-            raise DialectError(f"{node.path}: there is no string to edit")
-
-
-def _replacement(literal: bytes, node: _Node) -> bytes:
+def _replacement(literal: bytes, node: Node) -> bytes:
+    if node.json is not None:
+        return node.json.encode()
     if node.text is not None:
         return quote(node.text)
     held = _said(literal)
     if held is None:
-        raise DialectError(f"{node.path}: is no JSON string")
+        raise DialectError(f"{shown(node.path)}: is no JSON string")
     return quote(rewrite(held.encode("utf-8", "surrogatepass"), node.inside).decode("utf-8", "surrogatepass"))
 
 
@@ -129,47 +100,75 @@ def _said(literal: bytes) -> str | None:
         return None
 
 
-def _found(data: bytes, root: _Node) -> Iterator[tuple[int, int, _Node]]:
-    """The strings to edit, in the order of the text: start, end, and what is to be done there.
+def _spots(data: bytes, root: Node) -> list[_Spot]:
+    """What is to change, in the order of the text.
 
     Only what has edits below it is walked through; everything else is stepped over as a whole.
     """
-    at = _after_space(data, 0)
-    if root.text is not None or root.inside:
-        yield at, _end_of_string(data, at), root
-        return
-    if data[at : at + 1] not in (b"{", b"["):
-        return
-    stack = [_Open(root, None if data[at : at + 1] == b"{" else 0)]
-    at = _after_space(data, at + 1)
+    spots: list[_Spot] = []
+    stack: list[_Open] = []
+    at = _value(data, _after_space(data, 0), root, stack, spots)
     while stack:
         top = stack[-1]
         if data[at : at + 1] == (b"}" if top.index is None else b"]"):
-            stack.pop()
+            _name(stack.pop(), spots)
             at = _after_member(data, at + 1, stack)
             continue
-        token, at = _token(data, at, top)
+        start = at
+        token, end, at = _token(data, at, top)
         node = top.node.below.get(token)
-        kind = data[at : at + 1]
-        if node is None or kind not in (b'"', b"{", b"["):
-            at = _after_member(data, _end(data, at), stack)
-        elif kind == b'"':
-            end = _end_of_string(data, at)
-            if not node.below:
-                yield at, end, node
-            at = _after_member(data, end, stack)
-        elif node.below:
-            stack.append(_Open(node, None if kind == b"{" else 0))
-            at = _after_space(data, at + 1)
-        else:
-            at = _after_member(data, _end(data, at), stack)
+        if top.node.renames:
+            _rename(top, token, (start, end), spots)
+        at = _value(data, at, node, stack, spots)
+    return spots
 
 
-def _token(data: bytes, at: int, top: _Open) -> tuple[str, int]:
-    """The key or index of the member that begins here, and where its value begins."""
+def _value(data: bytes, at: int, node: Node | None, stack: list[_Open], spots: list[_Spot]) -> int:
+    """Deals with the value that begins here; where to go on: behind it, or at its first member."""
+    kind = data[at : at + 1]
+    if node is not None and node.below and kind in (b"{", b"["):
+        stack.append(_Open(node, None if kind == b"{" else 0))
+        return _after_space(data, at + 1)
+    end = _end(data, at)
+    if node is not None and node.acts() and node.fits(kind):
+        if node.done:
+            raise DialectError(f"{shown(node.path)}: stands there twice")
+        node.done = True
+        spots.append((at, end, _replacement(data[at:end], node)))
+    return _after_member(data, end, stack)
+
+
+def _rename(top: _Open, token: str, place: tuple[int, int], spots: list[_Spot]) -> None:
+    """Notes the new key of a member, or that its key stays; what a new one is in the end, its siblings decide."""
+    node = top.node.below.get(token)
+    if node is None or node.key is None or top.index is not None:
+        top.kept.add(token)
+        return
+    if node.named:
+        raise DialectError(f"{shown(node.path)}: stands there twice")
+    node.named = True
+    top.renamed.append((len(spots), node.key))
+    spots.append((*place, b""))
+
+
+def _name(top: _Open, spots: list[_Spot]) -> None:
+    """Gives the members of an object their new keys, no two of them the same."""
+    counts: dict[str, int] = {}
+    for spot, key in top.renamed:
+        unique, number = key, counts.get(key, 1)
+        while unique in top.kept:
+            number += 1
+            unique = f"{key}_{number}"
+        counts[key] = number
+        top.kept.add(unique)
+        spots[spot] = (*spots[spot][:2], quote(unique))
+
+
+def _token(data: bytes, at: int, top: _Open) -> tuple[str, int, int]:
+    """The key or index of the member that begins here, where the key ends, and where its value begins."""
     if top.index is not None:
         top.index += 1
-        return str(top.index - 1), at
+        return str(top.index - 1), at, at
     end = _end_of_string(data, at)
     key = _said(data[at:end])
     if key is None:
@@ -177,7 +176,7 @@ def _token(data: bytes, at: int, top: _Open) -> tuple[str, int]:
     at = _after_space(data, end)
     if data[at : at + 1] != b":":
         raise DialectError(f"no JSON at byte {at}")
-    return key, _after_space(data, at + 1)
+    return key, end, _after_space(data, at + 1)
 
 
 def _after_member(data: bytes, at: int, stack: list[_Open]) -> int:

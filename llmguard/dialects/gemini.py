@@ -3,7 +3,8 @@
 The servers take each key in camel case and in snake case, and one object where a list of one is meant; so do we.
 
 A stream comes as server-sent events with ``?alt=sse``, and otherwise as one JSON array that grows. Its members are
-events like any others, so such an array is never read as an answer: texts are cut anywhere between its members.
+events like any others, so such an array is never read as an answer: texts are cut anywhere between its members. Neither
+has a last event: the end of the body ends the stream.
 
 Channels of a stream are named by the candidate: ``0/text``, ``0/thought``, ``0/call/$.to``. A chunk does not say with
 which of a candidate's parts it goes on, so all its texts are one channel, and all its thoughts another.
@@ -49,7 +50,9 @@ def _routes() -> tuple[Route, ...]:
             for project in ("/projects/{project}/locations/{location}", "")
         ],
     ]
-    return tuple([Route("POST", f"{place}:{verb}", stream) for place in places for verb, stream in verbs.items()])
+    return tuple(
+        [Route("POST", f"{place}:{verb}", stream, array=stream) for place in places for verb, stream in verbs.items()]
+    )
 
 
 class Gemini:
@@ -83,6 +86,7 @@ class Gemini:
         return Body(
             parts=event.parts,
             uncovered=event.uncovered,
+            spoken=event.spoken,
             model=event.model,
             id=event.id,
             finish=event.finish,
@@ -94,12 +98,16 @@ class Gemini:
         """What one chunk says. No chunk says that it is the last one: the stream just ends."""
         return _chunk(Reader(Says.PIECE), mapping(frame.data, ""))
 
-    def refusal(self, request: Body, text: str) -> Json:
+    def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
         """One candidate that says ``text`` and was ended for safety."""
         counts = {"promptTokenCount": 0, "totalTokenCount": 0}
         return {**_ended([0], text), "usageMetadata": counts, "modelVersion": request.model, "responseId": "llmguard"}
 
-    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
+    def status(self, request: Body) -> int:
+        """A refusal is an answer."""
+        return 200
+
+    def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
         """One chunk that ends every candidate for safety, and says ``text`` in each."""
         found: dict[int, bool] = {}
         head: dict[str, Json] = {}
@@ -111,7 +119,7 @@ class Gemini:
         going = [own for own, done in sorted(found.items()) if not done] or ([] if found else [0])
         return [Frame({**_ended(going, text), **head})] if going else []
 
-    def error(self, message: str, code: str) -> Json:
+    def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body."""
         return {"error": {"code": 400, "message": message, "status": code}}
 

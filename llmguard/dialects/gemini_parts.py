@@ -166,10 +166,12 @@ def _call(reader: Reader, value: Mapping[str, Json], path: str, channel: str) ->
     partial = "partialArgs" if "partialArgs" in value else "partial_args"
     for where, piece in one_or_more(value.get(partial), f"{path}/{partial}"):
         piece = mapping(piece, where)
-        place = word(piece, "jsonPath", where) or word(piece, "json_path", where)
+        place = pointer.child("", word(piece, "jsonPath", where) or word(piece, "json_path", where))[1:]
         for key in ("stringValue", "string_value"):
             own = channel and f"{channel}call/{place}"
             reader.text(piece.get(key), f"{where}/{key}", Stage.TOOL_CALL, None, own)
+        for key in ("numberValue", "number_value"):
+            reader.tree(piece.get(key), f"{where}/{key}", Stage.TOOL_CALL)
         if channel and not (piece.get("willContinue") or piece.get("will_continue")):
             reader.ends.append(f"{channel}call/{place}")
         rest(reader, piece, where, {"stringValue"}, {"jsonPath", "nullValue"})
@@ -229,7 +231,7 @@ def candidate(reader: Reader, value: Mapping[str, Json], path: str, place: int) 
         elif name == "finishMessage":
             reader.text(member, where, Stage.OUTPUT)
         elif name == "logprobsResult":
-            reader.opaque(member, where)
+            reader.echo(member, where, "null")
         elif name == "groundingMetadata":
             grounding(reader, optional(member, where), where)
         elif name in ("citationMetadata", "groundingAttributions", "urlContextMetadata"):
@@ -237,7 +239,7 @@ def candidate(reader: Reader, value: Mapping[str, Json], path: str, place: int) 
     rest(reader, value, path, _CANDIDATE, {"finishReason", "continuationToken"})
     reason = word(camels(value), "finishReason", path)
     if reason:
-        reader.ends += [own + said for said in ("text", "thought", "transcript")]
+        reader.ends.append(own)
     return reason
 
 

@@ -5,25 +5,24 @@ v2-protocol) and Triton's "Binary Tensor Data Extension" and "Shared-Memory Exte
 (https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol); read 2026-11-21.
 
 Every string in a tensor's ``data`` is a text, whatever its datatype; other elements are uncovered. So are tensors that
-are not in the JSON: in shared memory, or behind it (``binary_data_size``). Those could be read by who has the bytes:
-the header ``Inference-Header-Content-Length`` says where the JSON ends, and each tensor's bytes follow in the order of
-the tensors; an element of BYTES is its length, four bytes with the lowest first, and then UTF-8 as a rule.
+are not in the JSON: in shared memory, or behind it (``binary_data_size``), which `kserve_binary` reads.
+
+What tensors there are is the model's affair, so a refusal is an error: no client waits for a tensor of ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llmguard.dialects.leftover import leftover
 from llmguard.dialects.pointer import child
 from llmguard.dialects.reader import Reader, Says, mapping, objects, optional, word
 from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Route
 from llmguard.errors import DialectError
 from llmguard.types import Role, Stage
 
-_FILTERED = "content_filter"
-_FINISH = "finish_reason"
-_SYSTEM = frozenset({"system", "system_prompt", "system_input"})
+FILTERED = "content_filter"
+FINISH = "finish_reason"
+SYSTEM = frozenset({"system", "system_prompt", "system_input"})
 _REQUEST = frozenset({"parameters", "inputs", "outputs"})
 _RESPONSE = frozenset({"parameters", "outputs", "error"})
 _TENSOR = frozenset({"parameters", "data"})
@@ -31,6 +30,7 @@ _IDS = frozenset({"id", "model_name", "model_version"})
 _KIND = frozenset({"name", "datatype"})
 _ELSEWHERE = ("binary_data_size", "shared_memory_region")
 _NAMES = frozenset({"content_type", "shared_memory_region", "sequence_id"})
+_TOKENS = frozenset({"output_ids", "input_ids", "token_ids", "logprobs", "context_logits", "generation_logits"})
 _OPAQUE_TYPES = frozenset({"base64", "np", "pd"})
 
 
@@ -55,12 +55,12 @@ class KServe:
             raise DialectError("/inputs: is missing")
         add_parameters(reader, root, "", Stage.INPUT)
         for where, tensor in objects(root["inputs"], "/inputs"):
-            role = Role.SYSTEM if word(tensor, "name", where) in _SYSTEM else Role.USER
+            role = Role.SYSTEM if word(tensor, "name", where) in SYSTEM else Role.USER
             _tensor(reader, tensor, where, Stage.INPUT, role)
         for where, output in objects(root.get("outputs"), "/outputs"):
             add_parameters(reader, output, where, Stage.INPUT)
-            leftover(reader, output, where, frozenset({"parameters"}), frozenset({"name"}))
-        leftover(reader, root, "", _REQUEST, _IDS)
+            reader.rest(output, where, frozenset({"parameters"}), frozenset({"name"}))
+        reader.rest(root, "", _REQUEST, _IDS)
         return reader.body(model=path.get("model", ""), id=word(root, "id"))
 
     def response(self, body: Json) -> Body:
@@ -72,22 +72,26 @@ class KServe:
         said = _response(mapping(frame.data, "the event"), reader := Reader(Says.PIECE))
         return Event(deltas=tuple(reader.deltas), last=bool(said["error"]), **said)
 
-    def refusal(self, request: Body, text: str) -> Json:
-        """A response with two tensors, named as Triton's text models name them."""
-        return {
-            "model_name": request.model,
-            "id": request.id,
-            "outputs": [tensor("text_output", text), tensor(_FINISH, _FILTERED)],
-        }
+    def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
+        """An error that says the text."""
+        return self.error(text, FILTERED)
 
-    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
-        """A response that says the text in the first text tensor that was seen."""
-        first: Mapping[str, Json] = next((frame.data for frame in seen if isinstance(frame.data, dict)), {})
-        outputs = [tensor(_text_name(first), text)] if text else []
+    def status(self, request: Body) -> int:
+        """A refusal is an error."""
+        return 400
+
+    def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
+        """A response that says the text in the first text tensor that was seen; an error where none was."""
+        data = [frame.data for frame in seen if isinstance(frame.data, dict)]
+        named = [(one, name) for one in data if (name := _text_name(one))]
+        if not named:
+            return [Frame(self.error(text or "content was filtered", FILTERED, request))]
+        first, name = named[0]
         head = {key: first[key] for key in ("model_name", "model_version", "id") if key in first}
-        return [Frame({"model_name": "", **head, "outputs": [*outputs, tensor(_FINISH, _FILTERED)]})]
+        outputs = [tensor(name, text)] if text else []
+        return [Frame({"model_name": "", **head, "outputs": [*outputs, tensor(FINISH, FILTERED)]})]
 
-    def error(self, message: str, code: str) -> Json:
+    def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body; it has no place for a code."""
         return {"error": message}
 
@@ -132,13 +136,14 @@ def _response(root: Mapping[str, Json], reader: Reader) -> dict[str, Json]:
     add_parameters(reader, root, "", Stage.OUTPUT)
     finish: list[str] = []
     for where, output in objects(root.get("outputs"), "/outputs"):
-        if output.get("name") == _FINISH and isinstance(output.get("data"), list):
+        if output.get("name") == FINISH and isinstance(output.get("data"), list):
             finish += [item for item in output["data"] if isinstance(item, str)]
         _tensor(reader, output, where, Stage.OUTPUT, Role.ASSISTANT)
-    leftover(reader, root, "", _RESPONSE, _IDS)
+    reader.rest(root, "", _RESPONSE, _IDS)
     return {
         "parts": tuple(reader.parts),
         "uncovered": tuple(reader.uncovered),
+        "spoken": tuple(reader.spoken),
         "model": word(root, "model_name"),
         "id": word(root, "id"),
         "finish": tuple(finish),
@@ -149,7 +154,7 @@ def _response(root: Mapping[str, Json], reader: Reader) -> dict[str, Json]:
 def _tensor(reader: Reader, value: Mapping[str, Json], path: str, stage: Stage, role: Role) -> None:
     name = word(value, "name", path)
     parameters = add_parameters(reader, value, path, stage)
-    leftover(reader, value, path, _TENSOR, _KIND)
+    reader.rest(value, path, _TENSOR, _KIND)
     if any([key in parameters for key in _ELSEWHERE]):
         reader.uncovered.append(path)
     data, where = value.get("data"), child(path, "data")
@@ -157,19 +162,21 @@ def _tensor(reader: Reader, value: Mapping[str, Json], path: str, stage: Stage, 
         raise DialectError(f"{where}: must be an array")
     if word(parameters, "content_type", child(path, "parameters")) in _OPAQUE_TYPES:
         reader.opaque(data, where)
+    elif stage is Stage.OUTPUT and name in _TOKENS:
+        reader.echo(data, where, hollow(data))
     else:
         _elements(reader, data or [], where, (stage, role), name)
 
 
 def _elements(reader: Reader, data: list[Json], path: str, who: tuple[Stage, Role], name: str) -> None:
     """The strings of a tensor, nested as its shape is or not; a channel is named by the tensor and the element."""
-    waiting: list[tuple[str, str, Json]] = [(path, name or "-", data)]
+    waiting: list[tuple[str, str, Json]] = [(path, child("", name)[1:] or "-", data)]
     dull = False
     while waiting:
         where, channel, value = waiting.pop()
         if isinstance(value, str):
             # A finish reason in a tensor of that name is no piece of a text, and comes whole.
-            reader.text(value, where, who[0], who[1], "" if name == _FINISH else channel)
+            reader.text(value, where, who[0], who[1], "" if name == FINISH else channel)
         elif isinstance(value, list):
             below = [(child(where, index), f"{channel}/{index}", item) for index, item in enumerate(value)]
             waiting += below[::-1]
@@ -183,9 +190,17 @@ def _elements(reader: Reader, data: list[Json], path: str, who: tuple[Stage, Rol
 
 def _text_name(body: Mapping[str, Json]) -> str:
     for output in body.get("outputs") or []:
-        if output.get("datatype") == "BYTES" and output.get("name") != _FINISH:
-            return str(output.get("name"))
-    return "text_output"
+        if output.get("datatype") == "BYTES" and output.get("name") not in (FINISH, *_TOKENS):
+            return word(output, "name")
+    return ""
+
+
+def hollow(value: Json) -> str:
+    """JSON of the same shape that says nothing: a tensor must keep its shape."""
+    if isinstance(value, list):
+        return f"[{','.join(map(hollow, value))}]"
+    empty = {str: '""', bool: "false", dict: "{}"}
+    return "null" if value is None else empty.get(type(value), "0")
 
 
 INFER = KServe()

@@ -4,7 +4,8 @@ Follows the README of llama.cpp's server
 (https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, "POST /completion" and "POST /infill").
 
 With several prompts, or several completions of one, an answer is a list, and the events of a stream say by ``index``
-which they belong to; no event says that it is the last of all of them. Log probabilities and token ids are uncovered.
+which they belong to; no event says that it is the last of all of them, so none is the last: the end of the body is.
+Log probabilities and token ids are uncovered, and spoken.
 """
 
 from __future__ import annotations
@@ -83,14 +84,18 @@ class LlamaCpp:
         facts = _result(reader, root, "", 0)
         stop = flag(root, "stop")
         reader.ends += [f"{index_of(root, 0)}/content"] * stop
-        return reader.event(last=stop, **facts)
+        return reader.event(last=bool(facts["error"]), **facts)
 
-    def refusal(self, request: Body, text: str) -> Json:
+    def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
         """A completion with no tokens spent."""
         spent = {"tokens_evaluated": 0, "tokens_predicted": 0}
         return {**_answer(0, text, stop=True), "model": request.model, **spent}
 
-    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
+    def status(self, request: Body) -> int:
+        """A refusal is an answer."""
+        return 200
+
+    def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
         """An event that says the text in every completion still open, and one that stops it."""
         going: dict[int, bool] = {}
         for frame in seen:
@@ -104,7 +109,7 @@ class LlamaCpp:
             frames.append(Frame(_answer(index, "", stop=True)))
         return frames
 
-    def error(self, message: str, code: str) -> Json:
+    def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body."""
         return {"error": {"code": code, "message": message, "type": "invalid_request_error"}}
 
@@ -118,7 +123,7 @@ def _result(reader: Reader, root: Mapping[str, Json], path: str, place: int) -> 
     # said once more when all is said
     reader.tree(root.get("prompt"), child(path, "prompt"), Stage.OUTPUT, Role.USER)
     for key in _IDS:
-        reader.opaque(root.get(key), child(path, key))
+        reader.echo(root.get(key), child(path, key), "[]")
     reader.rest(root, path, _RESULT)
     reason = word(root, "stop_type", path)
     return {

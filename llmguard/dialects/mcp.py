@@ -7,8 +7,8 @@ are complete, the types of the official SDK (https://github.com/modelcontextprot
 
 The messages are JSON-RPC 2.0 and go both ways: a client posts requests, and answers to what a server asked it
 (sampling, elicitation); a server answers, and asks in its streams. So each body is read by what its messages are. An
-answer does not say which method it answers: what a result is, its members tell. The ``id`` of a `Body` is the JSON of
-the messages' ids, ``7``, ``"a"`` or, of a batch, ``[7, "a"]``, so that a refusal can answer them.
+answer does not say which method it answers: what a result is, its members tell. The ``id`` of a request's `Body` is the
+JSON of the ids that want an answer, ``7``, ``"a"`` or, of a batch, ``[7, "a"]``, so that a refusal can give it.
 
 What a server says of itself (descriptions of tools, prompts and resources, instructions) reaches the model, and the
 server may not be the user's: it is context. Names, URIs, media types and ``_meta`` are no texts.
@@ -18,16 +18,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from llmguard.dialects.leftover import leftover
-from llmguard.dialects.mcp_results import add_blocks, add_result, add_sampling, add_schema
+from llmguard.dialects.mcp_results import add_blocks, add_result, add_sampling
 from llmguard.dialects.pointer import child
 from llmguard.dialects.reader import Reader, mapping, optional, word
 from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Route
 from llmguard.errors import DialectError
 from llmguard.types import Role, Stage
 
-_ERROR = -32001
+_ERROR, _FILTERED, _CALL = -32001, "content_filter", "tools/call"
 _MESSAGE = frozenset({"params", "result", "error"})
 _HEAD = frozenset({"jsonrpc", "id", "method"})
 _DATA = frozenset({"_meta", "clientInfo", "capabilities", "ref", "task"})
@@ -47,8 +47,9 @@ class Mcp:
     framing: Framing | None = Framing.SSE
 
     def request(self, body: Json, path: Mapping[str, str]) -> Body:
-        """The texts of what a client sends."""
-        return _read(body)
+        """The texts of what a client sends; its id is that of what wants an answer."""
+        read, ids = _read(body), [id_ for id_, _ in _asked(body)]
+        return replace(read, id=json.dumps(ids if isinstance(body, list) else ids[0]) if ids else "")
 
     def response(self, body: Json) -> Body:
         """The texts of what a server answers."""
@@ -62,23 +63,58 @@ class Mcp:
         last = any([_answers(message) for message in _messages(frame.data)])
         return Event(parts=read.parts, uncovered=read.uncovered, id=read.id, error=read.error, last=last)
 
-    def refusal(self, request: Body, text: str) -> Json:
-        """To each request the result of a tool that failed, which the model reads."""
+    def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
+        """To each call the result of a tool that failed, which the model reads; to other requests an error.
+
+        Without ``sent`` all count as calls. Where nothing was asked, in notifications and answers, it has no id.
+        """
         ids = json.loads(request.id) if request.id else None
-        result = {"content": [{"type": "text", "text": text}], "isError": True}
-        answers = [{"jsonrpc": "2.0", "id": id_, "result": result} for id_ in (ids if isinstance(ids, list) else [ids])]
+        asked = {_key(id_): method for id_, method in _asked(sent)} if sent is not None else {}
+        answers = [
+            _refused(id_, asked.get(_key(id_), _CALL), text) for id_ in (ids if isinstance(ids, list) else [ids])
+        ]
         return answers if isinstance(ids, list) else answers[0]
 
-    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
-        """Nothing after an answer. Before one, an error without an id: what was asked is not in the stream."""
-        data = [frame.data for frame in seen if frame.data != ""]
-        if any([_answers(message) for body in data for message in _messages(body)]):
-            return []
-        return [Frame(self.error(text or "content was filtered", "content_filter"), "message")]
+    def status(self, request: Body) -> int:
+        """A refusal is an answer; where nothing was asked, none can be given but by the status."""
+        return 200 if request.id else 400
 
-    def error(self, message: str, code: str) -> Json:
-        """An error without an id."""
-        return {"jsonrpc": "2.0", "id": None, "error": {"code": _ERROR, "message": message, "data": {"code": code}}}
+    def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
+        """An answer to what was asked and is not answered yet; without the request, an error that has no id."""
+        data = [message for frame in seen if frame.data != "" for message in _messages(frame.data)]
+        answered = {_key(message.get("id")) for message in data if _answers(message)}
+        said = text or "content was filtered"
+        open_ = [(id_, method) for id_, method in _asked(request) if _key(id_) not in answered]
+        if open_:
+            answers = [_refused(id_, method, said) for id_, method in open_]
+            return [Frame(answers if len(answers) > 1 else answers[0], "message")]
+        return [] if answered or request is not None else [Frame(self.error(said, _FILTERED), "message")]
+
+    def error(self, message: str, code: str, request: Json | None = None) -> Json:
+        """An error; with the id of the request where that is one alone."""
+        ids = [id_ for id_, _ in _asked(request)]
+        return _failure(ids[0] if len(ids) == 1 else None, message, code)
+
+
+def _asked(body: Json | None) -> list[tuple[Json, str]]:
+    """The ids and methods of the requests in a body; a body that is none has none."""
+    messages = [message for message in (body if isinstance(body, list) else [body]) if isinstance(message, dict)]
+    return [(one["id"], str(one["method"])) for one in messages if "method" in one and one.get("id") is not None]
+
+
+def _key(id_: Json) -> str:
+    """An id as something that can be compared: 7 is not "7"."""
+    return json.dumps(id_)
+
+
+def _refused(id_: Json, method: str, text: str) -> Json:
+    if method != _CALL or id_ is None:
+        return _failure(id_, text, _FILTERED)
+    return {"jsonrpc": "2.0", "id": id_, "result": {"content": [{"type": "text", "text": text}], "isError": True}}
+
+
+def _failure(id_: Json, message: str, code: str) -> Json:
+    return {"jsonrpc": "2.0", "id": id_, "error": {"code": _ERROR, "message": message, "data": {"code": code}}}
 
 
 def _read(body: Json) -> Body:
@@ -97,7 +133,7 @@ def _read(body: Json) -> Body:
             errors += _result(reader, mapping(message["result"], f"{path}/result"), f"{path}/result")
         else:
             errors.append(_error(reader, mapping(message.get("error"), f"{path}/error"), f"{path}/error"))
-        leftover(reader, message, path, _MESSAGE, _HEAD)
+        reader.rest(message, path, _MESSAGE, _HEAD)
     said = ids if isinstance(body, list) else next(iter(ids), None)
     return reader.body(id="" if said is None else json.dumps(said), error=next(iter(errors), ""))
 
@@ -126,7 +162,7 @@ def _check(message: Mapping[str, Json], path: str) -> None:
 def _call(reader: Reader, method: str, params: Mapping[str, Json], path: str) -> None:
     """The texts of a request or a notification."""
     arguments, where = params.get("arguments"), child(path, "arguments")
-    if method == "tools/call":
+    if method == _CALL:
         reader.tree(optional(arguments, where), where, Stage.TOOL_CALL)
     elif method == "prompts/get":
         reader.tree(optional(arguments, where), where, Stage.INPUT)
@@ -137,8 +173,8 @@ def _call(reader: Reader, method: str, params: Mapping[str, Json], path: str) ->
         argument = optional(params.get("argument"), child(path, "argument"))
         reader.text(argument.get("value"), f"{path}/argument/value", Stage.INPUT)
         reader.tree(params.get("context"), child(path, "context"), Stage.INPUT)
-        leftover(reader, argument, f"{path}/argument", frozenset({"value"}), _NAMES)
-        leftover(reader, params, path, _DATA | {"argument", "context"}, _NAMES)
+        reader.rest(argument, f"{path}/argument", frozenset({"value"}), _NAMES)
+        reader.rest(params, path, _DATA | {"argument", "context"}, _NAMES)
         return
     elif method != "resources/read":
         _notice(reader, params, path)
@@ -146,7 +182,7 @@ def _call(reader: Reader, method: str, params: Mapping[str, Json], path: str) ->
     answers, where = optional(params.get("inputResponses"), f"{path}/inputResponses"), f"{path}/inputResponses"
     for key, answer in answers.items():
         add_result(reader, mapping(answer, child(where, key)), child(where, key))
-    leftover(reader, params, path, _DATA | {"arguments", "inputResponses"}, _NAMES)
+    reader.rest(params, path, _DATA | {"arguments", "inputResponses"}, _NAMES)
 
 
 def _result(reader: Reader, result: Mapping[str, Json], path: str) -> list[str]:
@@ -156,7 +192,7 @@ def _result(reader: Reader, result: Mapping[str, Json], path: str) -> list[str]:
         at = child(where, key)
         asked = mapping(value, at)
         _call(reader, word(asked, "method", at), optional(asked.get("params"), f"{at}/params"), f"{at}/params")
-        leftover(reader, asked, at, frozenset({"params"}), frozenset({"method"}))
+        reader.rest(asked, at, frozenset({"params"}), frozenset({"method"}))
     return add_result(reader, result, path, frozenset({"inputRequests"}))
 
 
@@ -164,18 +200,18 @@ def _notice(reader: Reader, params: Mapping[str, Json], path: str) -> None:
     """What a server reports (progress, log messages) or asks the user, and anything of a method that we don't know."""
     for key in _SPOKEN:
         reader.tree(params.get(key), child(path, key), Stage.TOOL_RESULT)
-    add_schema(reader, params.get("requestedSchema"), child(path, "requestedSchema"), Stage.TOOL_RESULT, Role.TOOL)
+    reader.schema(params.get("requestedSchema"), child(path, "requestedSchema"), Stage.TOOL_RESULT, Role.TOOL)
     known = _DATA
     if isinstance(params.get("content"), (dict, list)):
         add_blocks(reader, params["content"], child(path, "content"), Stage.TOOL_RESULT, Role.TOOL)
         known = _DATA | {"content"}
-    leftover(reader, params, path, known.union(_SPOKEN, {"requestedSchema"}), _NAMES)
+    reader.rest(params, path, known.union(_SPOKEN, {"requestedSchema"}), _NAMES)
 
 
 def _error(reader: Reader, error: Mapping[str, Json], path: str) -> str:
     reader.text(error.get("message"), child(path, "message"), Stage.TOOL_RESULT)
     reader.tree(error.get("data"), child(path, "data"), Stage.TOOL_RESULT)
-    leftover(reader, error, path, frozenset({"message", "data"}), frozenset({"code"}))
+    reader.rest(error, path, frozenset({"message", "data"}), frozenset({"code"}))
     code = error.get("code")
     return str(code) if isinstance(code, int) else "error"
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llmguard.dialects.leftover import leftover
-from llmguard.dialects.pointer import child, strings
+from llmguard.dialects.pointer import child
 from llmguard.dialects.reader import Reader, mapping, members, objects, optional, word
-from llmguard.dialects.wire import Json, Part
+from llmguard.dialects.wire import Json
 from llmguard.types import Role, Stage
 
 _LISTS = ("tools", "prompts", "resources", "resourceTemplates", "roots")
@@ -29,7 +28,6 @@ _AUDIENCES: tuple[list[str], ...] = ([], ["user"], ["assistant"], ["user", "assi
 _SAMPLING = frozenset({"_meta", "messages", "systemPrompt", "tools", "stopSequences", "task"}).union(
     {"modelPreferences", "metadata", "toolChoice"}
 )
-_SCHEMA_NAMES = frozenset({"type", "required", "format", "$ref", "$id", "$schema"})
 
 
 def add_result(reader: Reader, result: Mapping[str, Json], path: str, read: frozenset[str] = frozenset()) -> list[str]:
@@ -54,7 +52,7 @@ def add_result(reader: Reader, result: Mapping[str, Json], path: str, read: froz
     reader.tree(result.get("structuredContent"), child(path, "structuredContent"), Stage.TOOL_RESULT)
     for at, message in objects(result.get("messages"), child(path, "messages")):
         add_blocks(reader, message.get("content"), child(at, "content"), Stage.CONTEXT, Role.RETRIEVAL)
-        leftover(reader, message, at, frozenset({"content"}), _NAMES)
+        reader.rest(message, at, frozenset({"content"}), _NAMES)
     for at, resource in objects(result.get("contents"), child(path, "contents")):
         _resource(reader, resource, at, Stage.CONTEXT, Role.RETRIEVAL)
     for key in ("description", "instructions"):
@@ -67,7 +65,7 @@ def add_result(reader: Reader, result: Mapping[str, Json], path: str, read: froz
     task = optional(result.get("task"), child(path, "task"))
     for holder, at in ((result, path), (task, child(path, "task"))):
         reader.text(holder.get("statusMessage"), child(at, "statusMessage"), Stage.TOOL_RESULT)
-    leftover(reader, result, path, _RESULT | read, _RESULT_NAMES)
+    reader.rest(result, path, _RESULT | read, _RESULT_NAMES)
     return ["tool_error"] if result.get("isError") is True else []
 
 
@@ -80,11 +78,11 @@ def add_sampling(reader: Reader, params: Mapping[str, Json], path: str) -> None:
     reader.text(params.get("systemPrompt"), child(path, "systemPrompt"), Stage.CONTEXT)
     for where, message in objects(params.get("messages"), child(path, "messages")):
         add_blocks(reader, message.get("content"), child(where, "content"), Stage.CONTEXT, Role.RETRIEVAL)
-        leftover(reader, message, where, frozenset({"content", "_meta"}), _NAMES)
+        reader.rest(message, where, frozenset({"content", "_meta"}), _NAMES)
     for where, item in objects(params.get("tools"), child(path, "tools")):
         _item(reader, item, where, Stage.CONTEXT, Role.RETRIEVAL)
     reader.tree(params.get("stopSequences"), child(path, "stopSequences"), Stage.CONTEXT)
-    leftover(reader, params, path, _SAMPLING, frozenset({"includeContext"}))
+    reader.rest(params, path, _SAMPLING, frozenset({"includeContext"}))
 
 
 def add_blocks(reader: Reader, content: Json, path: str, stage: Stage, role: Role) -> None:
@@ -102,23 +100,23 @@ def _block(reader: Reader, block: Mapping[str, Json], path: str, stage: Stage, r
     kind = word(block, "type", path)
     if kind == "text":
         reader.text(block.get("text"), child(path, "text"), stage, role)
-        leftover(reader, block, path, frozenset({"text", "data", "_meta", "annotations"}), _NAMES)
+        reader.rest(block, path, frozenset({"text", "data", "_meta", "annotations"}), _NAMES)
         _annotations(reader, block, path)
         reader.opaque(block.get("data"), child(path, "data"))
     elif kind == "resource":
         where = child(path, "resource")
         _resource(reader, mapping(block.get("resource"), where), where, stage, role)
-        leftover(reader, block, path, frozenset({"resource", "_meta", "annotations"}), _NAMES)
+        reader.rest(block, path, frozenset({"resource", "_meta", "annotations"}), _NAMES)
         _annotations(reader, block, path)
     elif kind == "resource_link":
         _item(reader, block, path, stage, role)
     elif kind == "tool_use":
         reader.tree(block.get("input"), child(path, "input"), Stage.TOOL_CALL)
-        leftover(reader, block, path, frozenset({"input", "_meta"}), _NAMES)
+        reader.rest(block, path, frozenset({"input", "_meta"}), _NAMES)
     elif kind == "tool_result":
         add_blocks(reader, block.get("content"), child(path, "content"), Stage.TOOL_RESULT, Role.TOOL)
         reader.tree(block.get("structuredContent"), child(path, "structuredContent"), Stage.TOOL_RESULT)
-        leftover(reader, block, path, frozenset({"content", "structuredContent", "_meta"}), _NAMES)
+        reader.rest(block, path, frozenset({"content", "structuredContent", "_meta"}), _NAMES)
     else:  # images, audio, and what we don't know
         reader.uncovered.append(path)
 
@@ -126,7 +124,7 @@ def _block(reader: Reader, block: Mapping[str, Json], path: str, stage: Stage, r
 def _resource(reader: Reader, resource: Mapping[str, Json], path: str, stage: Stage, role: Role) -> None:
     reader.text(resource.get("text"), child(path, "text"), stage, role)
     reader.opaque(resource.get("blob"), child(path, "blob"))
-    leftover(reader, resource, path, frozenset({"text", "blob", "_meta", "annotations"}), _NAMES)
+    reader.rest(resource, path, frozenset({"text", "blob", "_meta", "annotations"}), _NAMES)
     _annotations(reader, resource, path)
 
 
@@ -138,14 +136,14 @@ def _item(reader: Reader, item: Mapping[str, Json], path: str, stage: Stage, rol
     for key in ("title", "description"):
         reader.text(item.get(key), child(path, key), stage, role)
     for key in ("inputSchema", "outputSchema"):
-        add_schema(reader, item.get(key), child(path, key), stage, role)
+        reader.schema(item.get(key), child(path, key), stage, role)
     for where, argument in objects(item.get("arguments"), child(path, "arguments")):
         for key in ("title", "description"):
             reader.text(argument.get(key), child(where, key), stage, role)
-        leftover(reader, argument, where, frozenset({"title", "description"}), _NAMES)
+        reader.rest(argument, where, frozenset({"title", "description"}), _NAMES)
     for key in ("text", "data"):
         reader.opaque(item.get(key), child(path, key))
-    leftover(reader, item, path, _ITEM, _NAMES)
+    reader.rest(item, path, _ITEM, _NAMES)
 
 
 def _annotations(reader: Reader, holder: Mapping[str, Json], path: str, read: frozenset[str] = frozenset()) -> None:
@@ -155,13 +153,4 @@ def _annotations(reader: Reader, holder: Mapping[str, Json], path: str, read: fr
     known = read
     if annotations.get("audience") in _AUDIENCES:
         known |= {"audience"}
-    leftover(reader, annotations, where, known, _ANNOTATIONS)
-
-
-def add_schema(reader: Reader, value: Json, path: str, stage: Stage, role: Role) -> None:
-    """What a JSON schema says in words; names and types are left out as long as there is no space in them."""
-    for where, content in strings(value, path):
-        head, _, key = where.rpartition("/")
-        key = head.rpartition("/")[2] if key.isdigit() else key
-        if key not in _SCHEMA_NAMES or any(map(str.isspace, content)):
-            reader.parts.append(Part(stage, role, where, content))
+    reader.rest(annotations, where, known, _ANNOTATIONS)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from llmguard.dialects.openai_common import (
+    asked,
     check_answer,
     count,
     definition,
@@ -82,29 +83,33 @@ class Ollama:
         root, reader = mapping(frame.data, ""), Reader(Says.PIECE)
         facts = self._answer(reader, root)
         done = flag(root, "done")
-        reader.ends += ["0/content" if self.operation == "chat" else "0/response", "0/thinking"] * done
+        reader.ends += ["0/"] * done
         return reader.event(last=done or bool(facts["error"]), **facts)
 
-    def refusal(self, request: Body, text: str) -> Json:
+    def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
         """An answer with no tokens spent."""
         return {**self._line({"model": request.model}, text, done=True), "prompt_eval_count": 0, "eval_count": 0}
 
-    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
+    def status(self, request: Body) -> int:
+        """A refusal is an answer."""
+        return 200
+
+    def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
         """A line that says the text, and the last one."""
         lines = [frame.data for frame in seen if isinstance(frame.data, dict)]
         if lines and (lines[-1].get("done") or lines[-1].get("error")):
             return []
-        first = lines[0] if lines else {}
+        first = lines[0] if lines else asked(request, "model")
         said = [Frame(self._line(first, text, done=False))] if text else []
         return [*said, Frame(self._line(first, "", done=True))]
 
-    def error(self, message: str, code: str) -> Json:
+    def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body; the format has no place for a code."""
         return {"error": message}
 
     def _answer(self, reader: Reader, root: Mapping[str, Json]) -> dict[str, Json]:
         error = error_of(reader, root)
-        reader.opaque(root.get("logprobs"), "/logprobs")
+        reader.echo(root.get("logprobs"), "/logprobs", "[]")
         if self.operation == "chat":
             if "done" not in root:
                 check_answer(root, "message", error)
@@ -115,7 +120,8 @@ class Ollama:
                 check_answer(root, "response", error)
             for key in ("response", "thinking"):
                 reader.text(root.get(key), child("", key), Stage.OUTPUT, channel=f"0/{key}")
-            for key in ("context", "image", "images"):
+            reader.echo(root.get("context"), "/context", "[]")
+            for key in ("image", "images"):
                 reader.opaque(root.get(key), child("", key))
             reader.rest(root, "", _GENERATE_ANSWER)
         return {

@@ -5,8 +5,8 @@ Follows "Create chat completion" and "The chat completion chunk object" of OpenA
 (https://learn.microsoft.com/azure/ai-services/openai/references/on-your-data) and the extra parameters of vLLM's
 OpenAI-compatible server (https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html).
 
-Log probabilities say the text once more, in tokens and bytes, with alternatives that were not chosen. They are
-uncovered, one place a choice: whoever changes a text or holds one back must take them out of the answer; token ids too.
+Log probabilities say the text once more, in tokens and bytes, with alternatives that were not chosen; so do token ids,
+and speech. They are uncovered, one place a choice, and spoken.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class OpenAiChat:
         return reader.body(**facts(root, finish, error))
 
     def event(self, frame: Frame) -> Event:
-        """The pieces in a chunk. It ends whole choices: ``0/`` is every channel whose name begins with that."""
+        """The pieces in a chunk. It ends whole choices: ``0/``."""
         if frame.data == "[DONE]":
             return Event(last=True)
         root, reader = mapping(frame.data, ""), Reader(Says.PIECE)
@@ -137,7 +137,7 @@ class OpenAiChat:
         said_again(reader, root)
         return reader.event(**facts(root, finish, error))
 
-    def refusal(self, request: Body, text: str) -> Json:
+    def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
         """A completion of one choice, with no tokens spent."""
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "content_filter"}
@@ -145,11 +145,15 @@ class OpenAiChat:
         head = {"id": "chatcmpl-llmguard", "object": "chat.completion", "created": CREATED, "model": request.model}
         return {**head, "choices": [choice], "usage": usage}
 
-    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
+    def status(self, request: Body) -> int:
+        """A refusal is an answer."""
+        return 200
+
+    def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
         """Chunks that say the text in every choice still open, and finish it."""
         if finished(seen):
             return []
-        first, choices = opened(seen)
+        first, choices = opened(seen, request)
         frames = []
         for index, begun in choices.items():
             if text or not begun:
@@ -158,7 +162,7 @@ class OpenAiChat:
             frames.append(_chunk(first, index, {}, "content_filter"))
         return [*frames, Frame("[DONE]")]
 
-    def error(self, message: str, code: str) -> Json:
+    def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body."""
         return error_body(message, code)
 
@@ -228,8 +232,9 @@ def _calls(reader: Reader, key: str, value: Json, path: str, choice: str) -> Non
 def _audio(reader: Reader, value: Json, path: str, stage: Stage, role: Role, channel: str) -> None:
     audio = mapping(value, path)
     reader.text(audio.get("transcript"), child(path, "transcript"), stage, role, channel)
-    for key in ("data", "id") if stage is Stage.INPUT else ("data",):
-        reader.opaque(audio.get(key), child(path, key))
+    if stage is Stage.INPUT:
+        reader.opaque(audio.get("id"), child(path, "id"))
+    reader.echo(audio.get("data"), child(path, "data"), '""')
     reader.rest(audio, path, _AUDIO)
 
 
@@ -263,8 +268,7 @@ def _call(reader: Reader, call: Json, path: str, key: str, channel: str) -> None
 def _choice(reader: Reader, choice: Mapping[str, Json], path: str) -> list[str]:
     """What a choice says beside its message; its finish reason, if it has one."""
     for key in ("logprobs", "token_ids"):
-        if choice.get(key):
-            reader.uncovered.append(child(path, key))
+        reader.echo(choice.get(key), child(path, key), "null")
     reader.rest(choice, path, _CHOICE)
     reason = word(choice, "finish_reason", path)
     return [reason] if reason else []

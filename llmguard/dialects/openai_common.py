@@ -146,7 +146,7 @@ def said_again(reader: Reader, root: Mapping[str, Json]) -> None:
     """
     reader.text(root.get("prompt_text"), "/prompt_text", Stage.OUTPUT, Role.USER)
     for key in ("prompt_logprobs", "prompt_token_ids"):
-        reader.opaque(root.get(key), child("", key))
+        reader.echo(root.get(key), child("", key), "null")
     for key in root.keys() - _TOP:
         if not all([is_name(content) for _, content in strings(root[key])]):
             reader.uncovered.append(child("", key))
@@ -200,10 +200,10 @@ def facts(body: Mapping[str, Json], finish: Sequence[str], error: str) -> dict[s
     }
 
 
-def opened(seen: Sequence[Frame]) -> tuple[Mapping[str, Json], dict[int, bool]]:
+def opened(seen: Sequence[Frame], request: Json | None) -> tuple[Mapping[str, Json], dict[int, bool]]:
     """The first chunk of a stream, and its choices that have not finished: whether each has begun.
 
-    A stream that said nothing yet has one choice, which has not begun.
+    A stream that said nothing yet has one choice, which has not begun, and the model that was asked for.
     """
     chunks = [frame.data for frame in seen if isinstance(frame.data, dict) and frame.data.get("choices")]
     open_: dict[int, bool] = {}
@@ -212,7 +212,13 @@ def opened(seen: Sequence[Frame]) -> tuple[Mapping[str, Json], dict[int, bool]]:
             index = index_of(choice, place)
             open_[index] = open_.get(index, True) and not choice.get("finish_reason")
     begun = {index: True for index, going in sorted(open_.items()) if going}
-    return (chunks[0] if chunks else {}), begun if open_ else {0: False}
+    return (chunks[0] if chunks else asked(request, "model")), begun if open_ else {0: False}
+
+
+def asked(request: Json | None, *keys: str) -> dict[str, Json]:
+    """Some words of a request that an answer repeats, such as the model; those that it has."""
+    known = request if isinstance(request, dict) else {}
+    return {key: known[key] for key in keys if isinstance(known.get(key), str)}
 
 
 def error_body(message: str, code: str) -> Json:

@@ -4,7 +4,7 @@ Follows "Create completion" of OpenAI's API reference (https://platform.openai.c
 the extra parameters of vLLM's OpenAI-compatible server
 (https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html).
 
-With ``echo`` an answer begins with the prompt; it is one text then. Log probabilities and token ids are uncovered, as
+With ``echo`` an answer begins with the prompt; it is one text then. Log probabilities and token ids are spoken, as
 in chat completions. A prompt given as token ids is uncovered too.
 """
 
@@ -81,19 +81,23 @@ class OpenAiCompletions:
         error = error_of(reader, root)
         return reader.event(**facts(root, _choices(reader, root), error))
 
-    def refusal(self, request: Body, text: str) -> Json:
+    def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
         """A completion of one choice, with no tokens spent."""
         usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
         return {**_answer({"model": request.model}, 0, text, "content_filter"), "usage": usage}
 
-    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
+    def status(self, request: Body) -> int:
+        """A refusal is an answer."""
+        return 200
+
+    def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
         """Chunks that say the text in every choice still open, and finish it."""
         if finished(seen):
             return []
-        first, choices = opened(seen)
+        first, choices = opened(seen, request)
         return [*[Frame(_answer(first, index, text, "content_filter")) for index in choices], Frame("[DONE]")]
 
-    def error(self, message: str, code: str) -> Json:
+    def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body."""
         return error_body(message, code)
 
@@ -104,7 +108,7 @@ def _choices(reader: Reader, root: Mapping[str, Json]) -> list[str]:
         index = str(index_of(choice, order))
         reader.text(choice.get("text"), child(where, "text"), Stage.OUTPUT, channel=f"{index}/text")
         for key in ("logprobs", *_IDS):
-            reader.opaque(choice.get(key), child(where, key))
+            reader.echo(choice.get(key), child(where, key), "null")
         reader.rest(choice, where, _CHOICE)
         if reason := word(choice, "finish_reason", where):
             finish.append(reason)

@@ -7,13 +7,15 @@ Follows https://platform.openai.com/docs/api-reference/responses. What a convers
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from llmguard.dialects import openai_responses_stream as stream
 from llmguard.dialects import pointer
+from llmguard.dialects.openai_common import asked
 from llmguard.dialects.openai_responses_items import content, item
 from llmguard.dialects.openai_responses_tools import form, tools
 from llmguard.dialects.reader import Reader, Says, flag, mapping, members, number, objects, optional, word
-from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Route, Usage
+from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Numbered, Route, Usage
 from llmguard.types import Role, Stage
 
 _TOLD = frozenset({"instructions", "tools", "text", "prompt"})
@@ -71,19 +73,26 @@ class OpenAiResponses:
 
     def event(self, frame: Frame) -> Event:
         """What one event says; its name is its ``type``."""
-        if isinstance(frame.data, dict) and isinstance(frame.data.get("response"), dict):
-            return _lifecycle(frame.data)
-        return stream.event(frame)
+        if not isinstance(frame.data, dict):
+            return stream.event(frame)
+        held = isinstance(frame.data.get("response"), dict)
+        event = _lifecycle(frame.data) if held else stream.event(frame)
+        place = number(frame.data, "sequence_number")
+        return event if place is None else replace(event, numbered=Numbered("/sequence_number", place))
 
-    def refusal(self, request: Body, text: str) -> Json:
+    def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
         """An answer that was not completed because of a content filter, and that says ``text``."""
         return stream.response(request.model, [stream.message(stream.MESSAGE, text)] if text else [])
 
-    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
-        """A last message with ``text``, then ``response.incomplete``; sequence numbers go on."""
-        return stream.ending(seen, text)
+    def status(self, request: Body) -> int:
+        """A refusal is an answer."""
+        return 200
 
-    def error(self, message: str, code: str) -> Json:
+    def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
+        """A last message with ``text``, then ``response.incomplete``; sequence numbers go on."""
+        return stream.ending(seen, text, asked(request, "model").get("model", ""))
+
+    def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body."""
         return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
 

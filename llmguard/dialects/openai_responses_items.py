@@ -108,7 +108,7 @@ def content(reader: Reader, value: Json, path: str, stage: Stage, role: Role | N
         return
     reader.text(value.get(key), f"{path}/{key}", stage, role, channel)
     annotation(reader, value.get("annotations"), f"{path}/annotations", stage)
-    reader.opaque(value.get("logprobs"), f"{path}/logprobs")
+    reader.echo(value.get("logprobs"), f"{path}/logprobs", "[]")
     reader.rest(value, path, _MUTE | {key, "annotations", "logprobs"}, {"type"})
 
 

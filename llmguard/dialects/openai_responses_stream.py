@@ -64,8 +64,8 @@ def event(frame: Frame) -> Event:
     known = _event(reader, data, stem, when)
     if sort in _MEDIA:
         known = {"delta", "partial_image_b64"}
-        for key in ("delta", "partial_image_b64"):
-            reader.opaque(data.get(key), f"/{key}")
+        reader.echo(data.get("delta"), "/delta", '""')
+        reader.opaque(data.get("partial_image_b64"), "/partial_image_b64")
     elif sort == "response.output_text.annotation.added":
         annotation(reader, data.get("annotation"), "/annotation", _OUT)
         known = {"annotation"}
@@ -81,14 +81,16 @@ def _event(reader: Reader, data: Mapping[str, Json], stem: str, when: str) -> se
     if stem in _TEXTS and when in _SAYS:
         whole, stage, below = _TEXTS[stem]
         key = "delta" if when == "delta" else whole
-        channel = f"{output}/{_filled(below, data)}"
+        own = f"{output}/" if "output_index" in data else ""  # speech belongs to no item
+        channel = f"{own}{_filled(below, data)}"
         reader.text(data.get(key), f"/{key}", stage, None, channel, json=whole == "arguments")
-        reader.opaque(data.get("logprobs"), "/logprobs")
+        reader.echo(data.get("logprobs"), "/logprobs", "[]")
         if when == "done":
             reader.ends.append(channel)
         return {key, "logprobs"}
     if stem == "response.output_item" and when in _SAYS:
         item(reader, data.get("item"), "/item", _OUT, f"{output}/")
+        reader.ends += [f"{output}/"] * (when == "done")
         return {"item"}
     if stem in _PARTS and when in _SAYS:
         content(reader, data.get("part"), "/part", _OUT, Role.ASSISTANT, f"{output}/{_filled(_PARTS[stem], data)}")
@@ -154,7 +156,7 @@ def response(
     }
 
 
-def ending(seen: Sequence[Frame], text: str) -> list[Frame]:
+def ending(seen: Sequence[Frame], text: str, model: str) -> list[Frame]:
     """The events that end a stream: open items close, a message says ``text``, and the response is incomplete.
 
     Texts that went out are not said again: the items before the last message stand in the last event as messages
@@ -165,7 +167,7 @@ def ending(seen: Sequence[Frame], text: str) -> list[Frame]:
         return []
     started = next((one["response"] for one in data if isinstance(one.get("response"), dict)), None)
     number = max([index(one, "sequence_number") for one in data], default=-1)
-    identity, model = (word(started, "id"), word(started, "model")) if started else (RESPONSE, "")
+    identity, model = (word(started, "id"), word(started, "model")) if started else (RESPONSE, model)
     created = started.get("created_at") if started else None
     created = int(created) if isinstance(created, (int, float)) else 0
     events: list[dict[str, Json]] = []

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from llmguard.dialects import pointer
-from llmguard.dialects.wire import Body, Delta, Event, Json, Part, Repeat
+from llmguard.dialects.wire import Body, Delta, Event, Json, Part, Put, Repeat
 from llmguard.errors import DialectError
 from llmguard.types import Role, Stage
 
@@ -29,6 +29,9 @@ _ROLE_AT = {
 }
 
 
+_TOOLS = frozenset({Stage.TOOL_CALL, Stage.TOOL_RESULT})
+
+
 class Says(enum.Enum):
     """What a text that has a channel is in the body that is read."""
 
@@ -44,7 +47,7 @@ class Reader:
         says: what the texts with a channel are.
     """
 
-    __slots__ = ("deltas", "ends", "parts", "repeats", "says", "uncovered")
+    __slots__ = ("deltas", "ends", "parts", "repeats", "says", "spoken", "uncovered")
 
     def __init__(self, says: Says = Says.WHOLE) -> None:
         self.says = says
@@ -53,6 +56,7 @@ class Reader:
         self.repeats: list[Repeat] = []
         self.ends: list[str] = []
         self.uncovered: list[str] = []
+        self.spoken: list[Put] = []
 
     def text(
         self, value: Json, path: str, stage: Stage, role: Role | None = None, channel: str = "", *, json: bool = False
@@ -73,10 +77,10 @@ class Reader:
         if value is None:
             return
         if not isinstance(value, str):
-            raise DialectError(f"{path}: must be a string, is {kind(value)}")
+            raise DialectError(f"{pointer.shown(path)}: must be a string, is {kind(value)}")
         role = role or _ROLE_AT[stage]
         if channel and self.says is Says.AGAIN:
-            self.repeats.append(Repeat(channel, path))
+            self.repeats.append(Repeat(channel, stage, role, path, value, json))
         elif channel and self.says is Says.PIECE:
             self.deltas.append(Delta(channel, stage, role, path, value, json))
         elif json:
@@ -87,7 +91,7 @@ class Reader:
     def tree(
         self, value: Json, path: str, stage: Stage, role: Role | None = None, skip: Collection[str] = frozenset()
     ) -> None:
-        """Every string at or below a value.
+        """Every string at or below a value; in what tools are told and say, also what else is a text there.
 
         Args:
             value: any JSON.
@@ -97,24 +101,37 @@ class Reader:
             skip: keys whose strings are names, wherever below they stand.
         """
         role = role or _ROLE_AT[stage]
+        found = pointer.texts if stage in _TOOLS else pointer.strings
         self.parts += [
             Part(stage, role, where, content)
-            for where, content in pointer.strings(value, path)
+            for where, content in found(value, path)
             if not skip or where.rpartition("/")[2] not in skip
         ]
 
-    def schema(self, value: Json, path: str) -> None:
+    def schema(self, value: Json, path: str, stage: Stage = Stage.INPUT, role: Role = Role.SYSTEM) -> None:
         """The texts of a JSON Schema: descriptions, titles, constants, examples; not its keywords, types and names."""
         for where, content in pointer.strings(value, path):
             keys = where[len(path) :].split("/")
             key = keys[-2] if keys[-1].isdigit() and len(keys) > 1 else keys[-1]
             if key not in _NAMES or any(map(str.isspace, content)):
-                self.parts.append(Part(Stage.INPUT, Role.SYSTEM, where, content))
+                self.parts.append(Part(stage, role, where, content))
 
     def opaque(self, value: Json, path: str) -> None:
         """What no text detector reads, unless there is nothing."""
         if value not in (None, "", [], {}):
             self.uncovered.append(path)
+
+    def echo(self, value: Json, path: str, blank: str) -> None:
+        """What says a text once more for nobody to read, unless there is nothing.
+
+        Args:
+            value: log probabilities, token ids, speech.
+            path: its pointer.
+            blank: JSON that stands there once the text is taken out.
+        """
+        if value not in (None, "", [], {}):
+            self.uncovered.append(path)
+            self.spoken.append(Put(path, blank))
 
     def rest(
         self, value: Mapping[str, Json], path: str, known: Collection[str], names: Collection[str] = frozenset()
@@ -143,7 +160,7 @@ class Reader:
 
     def body(self, **fields: Any) -> Body:
         """All of it as a body, with the fields that are no texts."""
-        return Body(parts=tuple(self.parts), uncovered=tuple(self.uncovered), **fields)
+        return Body(tuple(self.parts), tuple(self.uncovered), tuple(self.spoken), **fields)
 
     def event(self, **fields: Any) -> Event:
         """All of it as an event, with the fields that are no texts."""
@@ -153,6 +170,7 @@ class Reader:
             parts=tuple(self.parts),
             ends=tuple(dict.fromkeys(self.ends)),
             uncovered=tuple(self.uncovered),
+            spoken=tuple(self.spoken),
             **fields,
         )
 
@@ -167,7 +185,7 @@ def exact(value: Mapping[str, Json], known: Collection[str], path: str) -> None:
     for key in value:
         like = folded.get(key.casefold())
         if like is not None and key not in known:
-            raise DialectError(f"{path or 'the body'}: the key {like!r} is spelt in another case")
+            raise DialectError(f"{pointer.shown(path) or 'the body'}: the key {like!r} is spelt in another case")
 
 
 def mapping(value: Json, path: str) -> Mapping[str, Json]:
@@ -177,7 +195,7 @@ def mapping(value: Json, path: str) -> Mapping[str, Json]:
         DialectError: it is none.
     """
     if not isinstance(value, dict):
-        raise DialectError(f"{path or 'the body'}: must be an object, is {kind(value)}")
+        raise DialectError(f"{pointer.shown(path) or 'the body'}: must be an object, is {kind(value)}")
     return value
 
 
@@ -199,7 +217,7 @@ def members(value: Json, path: str) -> list[tuple[str, Json]]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise DialectError(f"{path}: must be an array, is {kind(value)}")
+        raise DialectError(f"{pointer.shown(path)}: must be an array, is {kind(value)}")
     return [(f"{path}/{index}", member) for index, member in enumerate(value)]
 
 
@@ -222,7 +240,7 @@ def word(value: Mapping[str, Json], key: str, path: str = "") -> str:
     if found is None:
         return ""
     if not isinstance(found, str):
-        raise DialectError(f"{path}/{key}: must be a string, is {kind(found)}")
+        raise DialectError(f"{pointer.shown(path)}/{key}: must be a string, is {kind(found)}")
     return found
 
 
@@ -236,7 +254,7 @@ def number(value: Mapping[str, Json], key: str, path: str = "") -> int | None:
     if found is None:
         return None
     if isinstance(found, bool) or not isinstance(found, int):
-        raise DialectError(f"{path}/{key}: must be a whole number, is {kind(found)}")
+        raise DialectError(f"{pointer.shown(path)}/{key}: must be a whole number, is {kind(found)}")
     return found
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from llmguard.dialects import (
     anthropic_messages,
@@ -28,7 +28,7 @@ from llmguard.dialects import (
     tgi,
     triton,
 )
-from llmguard.dialects.wire import Dialect, Route
+from llmguard.dialects.wire import Dialect, Framing, Route
 from llmguard.errors import ConfigurationError, RouteError, nearest
 
 _ALL: tuple[Dialect, ...] = (
@@ -136,6 +136,30 @@ def find(method: str, path: str, among: tuple[Dialect, ...] | None = None) -> Ma
     if "%2F" in path.upper() or table.loose.fullmatch(f"{method} {_loosened(path)}") is not None:
         raise RouteError("the path fits no route as it is spelt, but may where servers are less strict")
     return None
+
+
+def framing(dialect: Dialect, route: Route, query: str = "") -> Framing | None:
+    """How the events of an answer's stream are told apart; None where the dialect has no streams.
+
+    It is what was asked for. What came, the response's ``Content-Type`` says: ``text/event-stream`` or
+    ``application/json``; if they differ, the answer is not the one that was asked for.
+
+    Args:
+        dialect: of the request.
+        route: that it came by.
+        query: of its URL, as it came over the wire.
+
+    Raises:
+        RouteError: the query asks for two forms of the answer, or for one that is no JSON.
+    """
+    if not route.array:
+        return dialect.framing
+    forms = {form for key, form in parse_qsl(query, keep_blank_values=True) if key.lstrip("$").casefold() == "alt"}
+    if forms == {"sse"}:
+        return Framing.SSE
+    if forms - {"json"}:
+        raise RouteError("the query asks for an answer in a form that is not read")
+    return Framing.ARRAY
 
 
 @lru_cache(maxsize=1)

@@ -3,8 +3,8 @@
 Follows "Text Generation Inference API" (https://huggingface.github.io/text-generation-inference/) and "Messages API"
 (https://huggingface.co/docs/text-generation-inference/messages_api); read 2026-11-21. Its chat route is OpenAI's.
 
-Details repeat the prompt and the answer token by token, with alternatives that were not chosen. They are uncovered:
-whoever changes a text or holds one back must take them out of the answer. The format has no finish reason for filtered
+Details repeat the prompt and the answer token by token, with alternatives that were not chosen. They are uncovered,
+and spoken; so is the id of each token in a stream. The format has no finish reason for filtered
 content, and clients refuse reasons that they don't know: ``stop_sequence`` comes nearest.
 """
 
@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llmguard.dialects.leftover import leftover
 from llmguard.dialects.reader import Reader, Says, flag, mapping, number, objects, optional, word
-from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Route, Usage
+from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Numbered, Put, Route, Usage
 from llmguard.errors import DialectError
 from llmguard.types import Stage
 
@@ -58,10 +57,10 @@ class Tgi:
         parameters = optional(root.get("parameters"), "/parameters")
         grammar = optional(parameters.get("grammar"), "/parameters/grammar")
         reader.schema(grammar.get("value"), "/parameters/grammar/value")
-        leftover(reader, grammar, "/parameters/grammar", frozenset({"value"}), frozenset({"type"}))
+        reader.rest(grammar, "/parameters/grammar", frozenset({"value"}), frozenset({"type"}))
         reader.tree(parameters.get("stop"), "/parameters/stop", Stage.INPUT)
-        leftover(reader, parameters, "/parameters", _PARAMETERS, frozenset({"adapter_id"}))
-        leftover(reader, root, "", _REQUEST)
+        reader.rest(parameters, "/parameters", _PARAMETERS, frozenset({"adapter_id"}))
+        reader.rest(root, "", _REQUEST)
         return reader.body(model=word(parameters, "adapter_id", "/parameters"), stream=flag(root, "stream"))
 
     def response(self, body: Json) -> Body:
@@ -78,7 +77,7 @@ class Tgi:
             if "generated_text" not in answer:
                 raise DialectError(f"{path}/generated_text: is missing")
             reader.text(answer["generated_text"], f"{path}/generated_text", Stage.OUTPUT)
-            leftover(reader, answer, path, _ANSWER)
+            reader.rest(answer, path, _ANSWER)
             found, spent = _details(reader, answer, path)
             finish += found
         return reader.body(finish=tuple(finish), usage=spent)
@@ -97,24 +96,31 @@ class Tgi:
         token = mapping(root["token"], "/token")
         channel = "" if token.get("special") is True else _CHANNEL
         reader.text(word(token, "text", "/token") or None, "/token/text", Stage.OUTPUT, channel=channel)
-        leftover(reader, token, "/token", frozenset({"text"}))
-        reader.opaque(root.get("top_tokens"), "/top_tokens")
+        reader.rest(token, "/token", frozenset({"text"}))
+        reader.spoken += [Put("/token/id", "0")] * ("id" in token)
+        reader.echo(root.get("top_tokens"), "/top_tokens", "[]")
         reader.says = Says.AGAIN
         reader.text(root.get("generated_text"), "/generated_text", Stage.OUTPUT, channel=_CHANNEL)
-        leftover(reader, root, "", _ANSWER)
+        reader.rest(root, "", _ANSWER)
         finish, spent = _details(reader, root, "")
         last = root.get("generated_text") is not None or root.get("details") is not None
         if last:
             reader.ends.append(_CHANNEL)
-        return reader.event(finish=tuple(finish), usage=spent, last=last)
+        place = number(root, "index")
+        numbered = None if place is None else Numbered("/index", place)
+        return reader.event(finish=tuple(finish), usage=spent, last=last, numbered=numbered)
 
-    def refusal(self, request: Body, text: str) -> Json:
+    def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
         """An answer with details, whether or not they were asked for: only they can say why it ended."""
         details = {"finish_reason": _FILTERED, "generated_tokens": 0, "seed": None, "prefill": [], "tokens": []}
         answer = {"generated_text": text, "details": details}
         return [answer] if self.listed else answer
 
-    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
+    def status(self, request: Body) -> int:
+        """A refusal is an answer."""
+        return 200
+
+    def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
         """One last token; the text that it says as the whole one is this alone, not what went out before."""
         events = [frame.data for frame in seen if isinstance(frame.data, dict)]
         if any([event.get("details") is not None or "error" in event for event in events]):
@@ -124,7 +130,7 @@ class Tgi:
         head = {"index": len(events) + 1, "token": token}
         return [Frame({**head, "generated_text": text, "details": details})]
 
-    def error(self, message: str, code: str) -> Json:
+    def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body."""
         return {"error": message, "error_type": code}
 
@@ -132,7 +138,7 @@ class Tgi:
 def _error(reader: Reader, body: Mapping[str, Json]) -> str:
     reader.says = Says.WHOLE
     reader.text(body["error"], "/error", Stage.OUTPUT)
-    leftover(reader, body, "", _ERROR, frozenset({"error_type"}))
+    reader.rest(body, "", _ERROR, frozenset({"error_type"}))
     return word(body, "error_type") or "error"
 
 
@@ -148,8 +154,8 @@ def _details(reader: Reader, answer: Mapping[str, Json], path: str) -> tuple[lis
         if "generated_text" in sequence:
             reader.text(sequence["generated_text"], f"{where}/generated_text", Stage.OUTPUT)
         for key in _TOKENS:
-            reader.opaque(sequence.get(key), f"{where}/{key}")
-        leftover(reader, sequence, where, _DETAILS, frozenset({"finish_reason"}))
+            reader.echo(sequence.get(key), f"{where}/{key}", "[]")
+        reader.rest(sequence, where, _DETAILS, frozenset({"finish_reason"}))
         finish.append(word(sequence, "finish_reason", where))
         spent.append(number(sequence, "generated_tokens", where) or 0)
     prefill = details.get("prefill")

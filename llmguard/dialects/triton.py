@@ -14,16 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llmguard.dialects.kserve import add_error
+from llmguard.dialects.kserve import FILTERED, FINISH, SYSTEM, add_error, hollow
+from llmguard.dialects.openai_common import asked
 from llmguard.dialects.pointer import child, strings
 from llmguard.dialects.reader import Reader, Says, kind, mapping, word
 from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Route, Usage
 from llmguard.errors import DialectError
 from llmguard.types import Role, Stage
 
-_FILTERED = "content_filter"
-_FINISH = "finish_reason"
-_SYSTEM = frozenset({"system", "system_prompt", "system_input"})
 _NAMES = frozenset({"id", "model_name", "model_version", "finish_reason", "sequence_id", "lora_name", "request_id"})
 _UNFINISHED = frozenset({"", "None", "null"})
 _MEDIA = frozenset({"image", "images", "image_url", "audio", "video", "multi_modal_data", "prompt_embeds"})
@@ -51,7 +49,7 @@ class TritonGenerate:
             if key in _MEDIA or key in _TOKENS:
                 reader.opaque(value, where)
             else:
-                reader.tree(value, where, Stage.INPUT, Role.SYSTEM if key in _SYSTEM else Role.USER)
+                reader.tree(value, where, Stage.INPUT, Role.SYSTEM if key in SYSTEM else Role.USER)
         return reader.body(model=path.get("model", ""), id=word(root, "id"))
 
     def response(self, body: Json) -> Body:
@@ -68,19 +66,23 @@ class TritonGenerate:
             reader.ends += [delta.channel for delta in reader.deltas]
         return reader.event(**facts, last=bool(facts["error"]))
 
-    def refusal(self, request: Body, text: str) -> Json:
+    def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
         """A response of the vLLM backend's form."""
         head = {"id": request.id} if request.id else {}
         model = {"model_name": request.model, "model_version": ""}
-        return {**head, **model, "text_output": text, "finish_reason": _FILTERED}
+        return {**head, **model, "text_output": text, "finish_reason": FILTERED}
 
-    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
+    def status(self, request: Body) -> int:
+        """A refusal is an answer."""
+        return 200
+
+    def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
         """A response that says the text, and why it ends."""
-        first: Mapping[str, Json] = next((frame.data for frame in seen if isinstance(frame.data, dict)), {})
+        first = next((frame.data for frame in seen if isinstance(frame.data, dict)), asked(request, "id"))
         head = {key: first[key] for key in ("id", "model_name", "model_version") if key in first}
-        return [Frame({"model_name": "", **head, "text_output": text, "finish_reason": _FILTERED})]
+        return [Frame({"model_name": "", **head, "text_output": text, "finish_reason": FILTERED})]
 
-    def error(self, message: str, code: str) -> Json:
+    def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body; it has no place for a code."""
         return {"error": message}
 
@@ -103,11 +105,11 @@ def _answer(reader: Reader, root: Mapping[str, Json]) -> dict[str, Json]:
         if where in ("/error", "/finish_reason"):
             continue
         if key in _TOKENS:
-            reader.opaque(value, where)
+            reader.echo(value, where, hollow(value))
             continue
         for place, text in strings(value, where):
-            reader.text(text, place, Stage.OUTPUT, channel=place[1:])
-    reasons = root.get(_FINISH)
+            reader.text(text, place, Stage.OUTPUT, channel=place[1:] + "~" * place.endswith("/"))
+    reasons = root.get(FINISH)
     return {
         "model": word(root, "model_name"),
         "id": word(root, "id"),

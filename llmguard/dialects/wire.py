@@ -23,6 +23,7 @@ class Framing(enum.StrEnum):
     SSE = "sse"
     NDJSON = "ndjson"
     AWS = "aws-event-stream"
+    ARRAY = "json-array"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class Part:
         stage: when it is looked at.
         role: who it comes from.
         path: JSON pointer (RFC 6901) of the string. Where a string is JSON itself, as a tool call's arguments, each
-            string in it is a part of its own, and a second pointer follows behind a ``#``: ``…/arguments#/to``.
+            string in it is a part of its own, and a second pointer follows behind a ``#``: ``…/arguments#/to``. In what
+            tools are told and say, a number or a key may be a text, too: see `pointer.texts`.
         content: the text; hidden from ``repr``.
     """
 
@@ -61,12 +63,27 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Put:
+    """A value to be written as it is at a place, by `edit.rewrite`.
+
+    Attributes:
+        path: JSON pointer of the value that it replaces, of whatever kind.
+        json: the new value, as JSON.
+    """
+
+    path: str
+    json: str = "null"
+
+
+@dataclass(frozen=True, slots=True)
 class Body:
     """What a request or a response says.
 
     Attributes:
         parts: its texts, in the order of the body.
         uncovered: pointers of what no text detector reads: images, audio, files, token ids, encrypted reasoning.
+        spoken: what says texts of this body once more in another form: log probabilities, token ids, speech. Whoever
+            changes or takes away any text of the body writes these in its place, which the format's clients accept.
         model: that is asked for, or that answered.
         stream: whether a request asks for a stream.
         id: of the response.
@@ -77,6 +94,7 @@ class Body:
 
     parts: tuple[Part, ...] = ()
     uncovered: tuple[str, ...] = ()
+    spoken: tuple[Put, ...] = ()
     model: str = ""
     stream: bool = False
     id: str = ""
@@ -111,13 +129,35 @@ class Delta:
 class Repeat:
     """A string in an event that says a channel's text, or all of it up to here, once more.
 
-    Attributes:
-        channel: whose text.
-        path: JSON pointer of the string in this event.
+    If it is what the channel's pieces came to, what went out of them is written here. If it differs, or the channel
+    never opened, it is a text of its own and guarded by itself: as one text, or string by string where it is JSON.
+
+    Its attributes are those of `Delta`; ``content`` is all of the string.
     """
 
     channel: str
+    stage: Stage
+    role: Role
     path: str
+    content: str = field(repr=False)
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """The number of an event in its stream, where events are counted; numbers only grow.
+
+    Attributes:
+        path: JSON pointer of the number.
+        number: that.
+    """
+
+    path: str
+    number: int
+
+    def shifted(self, by: int) -> Put:
+        """Its number after ``by`` events were added before it, or taken away (negative)."""
+        return Put(self.path, str(self.number + by))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +168,17 @@ class Event:
         deltas: pieces of texts.
         repeats: whole texts of channels said again.
         parts: texts that come whole in this event and in no channel.
-        ends: channels that say nothing more after this event; what was held back of them goes out before it.
+        ends: channels whose texts end with this event; what was held back of them goes out before it. A name that ends
+            with a slash, as no channel's own does, ends every channel that begins with it: see `closes`.
         uncovered: as in `Body`.
+        spoken: as in `Body`; they go unless every piece in this event goes out with it as it came.
+        numbered: its number, where the format counts events.
         model: as in `Body`.
         id: of the response.
         finish: finish reasons that this event says.
         usage: tokens, where it says them.
         error: the provider's error code; "" for none.
-        last: whether nothing of this response follows.
+        last: whether nothing of this response follows. Formats without a last event end with the response's body.
     """
 
     deltas: tuple[Delta, ...] = ()
@@ -143,12 +186,18 @@ class Event:
     parts: tuple[Part, ...] = ()
     ends: tuple[str, ...] = ()
     uncovered: tuple[str, ...] = ()
+    spoken: tuple[Put, ...] = ()
+    numbered: Numbered | None = None
     model: str = ""
     id: str = ""
     finish: tuple[str, ...] = ()
     usage: Usage | None = None
     error: str = ""
     last: bool = False
+
+    def closes(self, channel: str) -> bool:
+        """Whether the channel says nothing more after this event."""
+        return self.last or any([channel == end or (end[-1:] == "/" and channel.startswith(end)) for end in self.ends])
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +221,13 @@ class Route:
         method: of HTTP.
         path: with ``{name}`` for one segment.
         stream: whether its answers always stream (True), never (False), or as the body asks (None).
+        array: whether its streams are one JSON array, unless the query says ``alt=sse``; see `registry.framing`.
     """
 
     method: str
     path: str
     stream: bool | None = None
+    array: bool = False
 
 
 class Dialect(Protocol):
@@ -220,17 +271,29 @@ class Dialect(Protocol):
         """
         ...
 
-    def refusal(self, request: Body, text: str) -> Json:
-        """A whole response, well formed, in place of the provider's: it says ``text`` and that content was filtered."""
-        ...
+    def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
+        """A whole response, well formed, in place of the provider's: it says ``text`` and that content was filtered.
 
-    def ending(self, seen: Sequence[Frame], text: str) -> list[Frame]:
-        """The events that end a stream after ``seen``, well formed.
-
-        They say ``text``, or nothing when it is empty, and then the finish reason for filtered content.
+        ``sent`` is the request as it came.
         """
         ...
 
-    def error(self, message: str, code: str) -> Json:
-        """An error's body, as the provider writes it."""
+    def status(self, request: Body) -> int:
+        """HTTP's status of a `refusal`: 200 where it is an answer, 400 where the format has no place for words."""
+        ...
+
+    def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
+        """The events that end a stream after ``seen``, well formed.
+
+        They say ``text``, or nothing when it is empty, and then the finish reason for filtered content.
+
+        Args:
+            seen: the events that went out, as they went out: with the numbers that the reader saw.
+            text: what is said last.
+            request: the request as it came; it has ids, names and a model that a short stream has not said yet.
+        """
+        ...
+
+    def error(self, message: str, code: str, request: Json | None = None) -> Json:
+        """An error's body, as the provider writes it; ``request`` as in `ending`. Its status is the caller's choice."""
         ...

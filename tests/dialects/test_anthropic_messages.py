@@ -121,7 +121,7 @@ def test_a_stream() -> None:
         "2/input": '{"to": "ann@shop.example"}',
     }
     assert {delta.channel for delta in deltas if delta.json} == {"2/input"}
-    assert [at for at, event in enumerate(events) if "2/input" in event.ends] == [16]
+    assert [at for at, event in enumerate(events) if event.ends and event.closes("2/input")] == [16]
     assert [event.finish for event in events if event.finish] == [("tool_use",)]
     assert [event.usage for event in events if event.usage][-1] == Usage(output=31)
     assert (events[0].id, events[0].model) == ("msg_01", "claude-sonnet-5")

@@ -10,7 +10,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dialect_samples import CANARIES, CANARY, FOLDER, HOSTILE, frames, load, places, recased, replaced, unseen, wire
+from dialect_samples import (
+    CANARIES,
+    CANARY,
+    FOLDER,
+    HOSTILE,
+    frames,
+    load,
+    places,
+    recased,
+    replaced,
+    samples,
+    unseen,
+    wire,
+)
 
 from llmguard.dialects import edit, pointer, registry, strict
 from llmguard.dialects.wire import Body, Dialect, Event, Frame, Framing
@@ -78,20 +91,35 @@ def test_channels(name: str) -> None:
     for stream in load(name).get("streams", []):
         texts: dict[str, str] = {}
         kinds: dict[str, Any] = {}
-        ended: set[str] = set()
+        before: list[Event] = []
         for frame in frames(stream):
             event = DIALECTS[name].event(frame)
             for delta in event.deltas:
-                assert not any([delta.channel == end or delta.channel.startswith(f"{end}/") for end in ended])
+                assert delta.channel
+                assert not delta.channel.endswith("/")
+                assert not any([earlier.closes(delta.channel) for earlier in before])
                 kind = (delta.stage, delta.role, delta.json)
                 assert kinds.setdefault(delta.channel, kind) == kind
                 texts[delta.channel] = texts.get(delta.channel, "") + delta.content
             for repeat in event.repeats:
-                assert pointer.get(frame.data, repeat.path) == texts.get(repeat.channel, ""), repeat.path
-            ended.update(event.ends)
+                assert pointer.get(frame.data, repeat.path) == repeat.content == texts.get(repeat.channel, "")
+                kind = (repeat.stage, repeat.role, repeat.json)
+                assert kinds.get(repeat.channel, kind) == kind
+            before.append(event)
         for channel, kind in kinds.items():
             if kind[2] and texts[channel]:
                 strict.parse(texts[channel].encode())
+
+
+@each
+def test_what_ends_a_channel_ends_no_other(name: str) -> None:
+    for stream in load(name).get("streams", []):
+        events = [DIALECTS[name].event(frame) for frame in frames(stream)]
+        channels = {piece.channel for event in events for piece in [*event.deltas, *event.repeats]}
+        for event in events:
+            prefixes = tuple([end for end in event.ends if end.endswith("/")])
+            ended = {channel for channel in channels if channel in event.ends or channel.startswith(prefixes)}
+            assert {channel for channel in channels if event.closes(channel)} == (channels if event.last else ended)
 
 
 @each
@@ -100,14 +128,21 @@ def test_a_refusal_is_read_as_one(name: str) -> None:
     for request in sample["requests"]:
         segments = registry.match(*request["route"].split(" ", 1))
         assert segments is not None
-        refusal = dialect.refusal(dialect.request(request["body"], segments[1]), TEXT)
-        said = dialect.response(strict.parse(json.dumps(refusal).encode()))
-        assert [part.content for part in said.parts if part.content not in sample.get("filtered", [])].count(TEXT) >= 1
-        assert not said.uncovered
-        if sample.get("refusal", "text") == "error":
-            assert said.error
-        elif sample.get("filtered"):
-            assert set(said.finish) & set(sample["filtered"])
+        asked = dialect.request(request["body"], segments[1])
+        words = sample.get("refusal", "text") == "text"
+        assert dialect.status(asked) == (200 if words and not _wants_no_answer(name, asked) else 400)
+        for sent in (None, request["body"]):
+            said = dialect.response(strict.parse(json.dumps(dialect.refusal(asked, TEXT, sent)).encode()))
+            assert [part.content for part in said.parts].count(TEXT) >= 1
+            assert not said.uncovered
+            assert not said.spoken
+            assert words or said.error
+            if sample.get("filtered"):
+                assert set(said.finish) & set(sample["filtered"])
+
+
+def _wants_no_answer(name: str, asked: Body) -> bool:
+    return name == "mcp" and not asked.id
 
 
 @each
@@ -130,7 +165,7 @@ def test_an_error_of_ours_is_read_as_one(name: str) -> None:
 
 @each
 def test_unknown_members_change_nothing_else(name: str) -> None:
-    for _, body, read in _samples(name):
+    for _, body, read in samples(name):
         if isinstance(body, dict):
             more = {**body, "x_unknown": 1, "x_null": None}
             assert read(more) == read(body)
@@ -149,7 +184,7 @@ def test_what_is_no_body_is_an_error_of_ours(name: str, body: Any) -> None:
 
 @each
 def test_other_values_anywhere_are_read_or_an_error_of_ours(name: str) -> None:
-    for _, body, read in _samples(name):
+    for _, body, read in samples(name):
         for place in places(body):
             for value in HOSTILE:
                 with contextlib.suppress(DialectError):
@@ -159,7 +194,7 @@ def test_other_values_anywhere_are_read_or_an_error_of_ours(name: str) -> None:
 @each
 def test_a_text_in_another_shape_is_seen_or_uncovered_or_an_error_of_ours(name: str) -> None:
     structural = load(name).get("structural", [])
-    for what, body, read in _samples(name):
+    for what, body, read in samples(name):
         for place, own in _above(read(body)).items():
             for value in CANARIES if own else CANARIES[:2]:
                 other = replaced(body, place, value)
@@ -171,32 +206,12 @@ def test_a_text_in_another_shape_is_seen_or_uncovered_or_an_error_of_ours(name: 
 @each
 def test_a_text_of_a_request_under_a_key_in_another_case_is_seen_or_uncovered_or_an_error_of_ours(name: str) -> None:
     structural = load(name).get("structural", [])
-    for what, body, read in _samples(name):
+    for what, body, read in samples(name):
         texts = {part.path.partition("#")[0] for part in read(body).parts}
         for place, spelt, other in recased(body) if what == "request" else ():
             below = {spelt + text[len(place) :] for text in texts if text == place or text.startswith(f"{place}/")}
             with contextlib.suppress(DialectError):
                 assert not below.intersection(unseen(other, read(other), structural)), spelt
-
-
-Read = Callable[[Any], Body | Event]
-
-
-def _samples(name: str) -> list[tuple[str, Any, Read]]:
-    """What the file holds, each with what reads it."""
-    dialect, sample = DIALECTS[name], load(name)
-    found: list[tuple[str, Any, Read]] = []
-    for request in sample["requests"]:
-        routed = registry.match(*request["route"].split(" ", 1))
-        assert routed is not None
-        found.append(("request", request["body"], lambda body, s=routed[1]: dialect.request(body, s)))
-    for kind in ("responses", "errors"):
-        found += [(kind, response["body"], dialect.response) for response in sample.get(kind, [])]
-    for stream in sample.get("streams", []):
-        for frame in frames(stream):
-            if not isinstance(frame.data, str):
-                found.append(("event", frame.data, lambda data, n=frame.name: dialect.event(Frame(data, n))))
-    return found
 
 
 def _above(said: Body | Event) -> dict[str, bool]:
@@ -220,6 +235,7 @@ def _check_body(body: Any, read: Callable[[Any], Body], name: str) -> Body:
     assert unseen(body, said, load(name).get("structural", [])) == []
     texts = {part.path: part.content for part in said.parts}
     assert len(texts) == len(said.parts)
+    assert len({put.path for put in said.spoken}) == len(said.spoken)
     _check_places(body, texts, said.uncovered)
     again = read(_marked(body, texts))
     assert {part.path: part.content for part in again.parts} == _markers(texts)
@@ -248,7 +264,7 @@ def _check_event(frame: Frame, dialect: Dialect, sample: Any) -> Event:
 
 def _check_places(body: Any, texts: dict[str, str], uncovered: tuple[str, ...]) -> None:
     for place, content in texts.items():
-        assert pointer.get(body, place) == content
+        assert pointer.said(body, place) == content
     for place in uncovered:
         pointer.get(body, place)
 
@@ -267,6 +283,14 @@ def _check_ending(dialect: Dialect, sample: Any, seen: list[Frame], text: str) -
     events = [dialect.event(Frame(strict.parse(json.dumps(frame.data).encode()), frame.name)) for frame in made]
     if any([event.last or event.finish or event.ends for event in before]):
         return  # there may be nothing left to end
+    for request in [sample["requests"][0]["body"], sample["requests"][-1]["body"]]:
+        again = [
+            dialect.event(Frame(strict.parse(wire(one.data)), one.name)) for one in dialect.ending(seen, text, request)
+        ]
+        assert [event.last for event in again] == [event.last for event in events][: len(again)]
+        assert not (text and again) or text in [
+            piece.content for event in again for piece in [*event.deltas, *event.parts]
+        ]
     assert events
     assert events[-1].last == sample.get("last", True) or events[-1].error
     assert not any([event.last for event in events[:-1]])

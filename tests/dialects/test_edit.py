@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmguard.dialects import edit, pointer, strict
+from llmguard.dialects.wire import Put
 from llmguard.errors import DialectError
 
 TEXT = st.text(st.characters() | st.sampled_from('"\\/\n\t\x00\ud800\udfff😀é#~{}[]:,'))
@@ -89,6 +90,21 @@ def test_without_edits_nothing_changes(text: str) -> None:
             b'{"args": "{ \\"to\\":\\"al\\\\\\"\\",\\"n\\":1e5 }"}',
         ),
         (b'{"args": "\\"bob\\""}', {"/args#": "al"}, b'{"args": "\\"al\\""}'),
+        (b'{"n": 4111111111111111 }', {"/n": "[CARD]"}, b'{"n": "[CARD]" }'),
+        (b"[-1.50e3,2]", {"/0": "x"}, b'["x",2]'),
+        (b" 411 ", {"": "x"}, b' "x" '),
+        (
+            b'{"args": "{\\"n\\": 41, \\"a@b\\": 1}"}',
+            {"/args#/n": "x", "/args#/a@b~3": "y"},
+            b'{"args": "{\\"n\\": \\"x\\", \\"y\\": 1}"}',
+        ),
+        (b'{ "a@b" : 1}', {"/a@b~3": "y"}, b'{ "y" : 1}'),
+        (b'{"a@b": {"c@d": "x"}}', {"/a@b~3": "y", "/a@b/c@d~3": "z", "/a@b/c@d": "w"}, b'{"y": {"z": "w"}}'),
+        (b'{"\\u0061": 1}', {"/a~3": "y"}, b'{"y": 1}'),
+        (b'{"a~/#": 1}', {"/a~0~1~2~3": "y"}, b'{"y": 1}'),
+        (b'{"a": 1, "b": 2, "y": 3, "y_2": 4}', {"/a~3": "y", "/b~3": "y"}, b'{"y_3": 1, "y_4": 2, "y": 3, "y_2": 4}'),
+        (b'{"a": 1, "b": 2}', {"/a~3": "b", "/b~3": "a"}, b'{"b": 1, "a": 2}'),
+        (b'{"": 1}', {"/~3": "y"}, b'{"y": 1}'),
     ],
 )
 def test_edits(data: bytes, edits: dict[str, str], expected: bytes) -> None:
@@ -98,7 +114,7 @@ def test_edits(data: bytes, edits: dict[str, str], expected: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "edits"),
     [
-        (b'{"a": 1}', {"/a": "y"}),
+        (b'{"a": true}', {"/a": "y"}),
         (b'{"a": {}}', {"/a": "y"}),
         (b'{"a": "x"}', {"/b": "y"}),
         (b'{"a": "x"}', {"/a/b": "y"}),
@@ -119,6 +135,12 @@ def test_edits(data: bytes, edits: dict[str, str], expected: bytes) -> None:
         (b'{"\xff": 1, "a": "x"}', {"/a": "y"}),
         (b'{"a": "\\x"}', {"/a#/b": "y"}),
         (b'{"a": "\xff"}', {"/a#/b": "y"}),
+        (b'{"a": null}', {"/a": "y"}),
+        (b'{"b": 1}', {"/a~3": "y"}),
+        (b'["x"]', {"/0~3": "y"}),
+        (b'{"a": 1, "a": 1}', {"/a~3": "y"}),
+        (b'{"a": 1}', {"~3": "y"}),
+        (b'{"a": 1}', {"/a~3/b": "y"}),
         (b"", {"/a": "y"}),
         (b"", {"": "y"}),
         (b"{", {"/a": "y"}),
@@ -129,6 +151,45 @@ def test_what_cannot_be_edited_is_an_error_that_holds_no_content(data: bytes, ed
         edit.rewrite(data, edits)
     assert "x" not in str(caught.value)
     assert caught.value.__context__ is None
+
+
+PUT = b'{"a": {"x": [1, "]"]}, "b": [1.50, null], "c": "d"}'
+
+
+@pytest.mark.parametrize(
+    ("puts", "expected"),
+    [
+        ([], PUT),
+        ([Put("/a")], b'{"a": null, "b": [1.50, null], "c": "d"}'),
+        ([Put("/a/x", "[]"), Put("/b/0", "7")], b'{"a": {"x": []}, "b": [7, null], "c": "d"}'),
+        ([Put("/b/1", "0"), Put("/c", '""')], b'{"a": {"x": [1, "]"]}, "b": [1.50, 0], "c": ""}'),
+        ([Put("", "{}")], b"{}"),
+    ],
+)
+def test_values_are_put_where_others_stand(puts: list[Put], expected: bytes) -> None:
+    assert edit.rewrite(PUT, {}, puts) == expected
+
+
+@pytest.mark.parametrize("puts", [[Put("/x")], [Put("/a/y")], [Put("/a"), Put("/a/x")], [Put("/b/2")], [Put("/c")]])
+def test_a_value_cannot_be_put_where_nothing_is_or_something_else_is_written(puts: list[Put]) -> None:
+    with pytest.raises(DialectError):
+        edit.rewrite(PUT, {"/c": "e"}, puts)
+
+
+def test_many_keys_that_get_one_name_are_told_apart_in_one_walk() -> None:
+    keys = [f"k{index}@example.com" for index in range(20_000)]
+    data = json.dumps(dict.fromkeys(keys, 1)).encode()
+    renamed = strict.parse(edit.rewrite(data, {f"/{key}~3": "[EMAIL]" for key in keys}))
+    assert len(renamed) == len(keys)
+    assert {"[EMAIL]", "[EMAIL]_2", "[EMAIL]_20000"} <= renamed.keys()
+
+
+@given(documents(), st.data())
+def test_keys_and_numbers_are_edited_as_a_naive_twin_does(text: str, data: st.DataObject) -> None:
+    value = strict.parse(text.encode())
+    places = [place for place, _ in pointer.texts(value) if data.draw(st.booleans())]
+    edits = {place: f"new {index}" for index, place in enumerate(places)}
+    assert strict.parse(edit.rewrite(text.encode(), edits)) == _renamed(value, edits)
 
 
 @given(st.binary(max_size=30) | st.text(alphabet='{}[]",:\\ax1 ', max_size=30).map(str.encode))
@@ -171,6 +232,16 @@ def _replaced(value: Any, edits: dict[str, str], place: str = "") -> Any:
     if not inner:
         return edits.get(place, value)
     return edit.rewrite(value.encode("utf-8", "surrogatepass"), inner).decode("utf-8", "surrogatepass")
+
+
+def _renamed(value: Any, edits: dict[str, str], place: str = "") -> Any:
+    """The naive twin for keys and numbers."""
+    if isinstance(value, list):
+        return [_renamed(member, edits, pointer.child(place, index)) for index, member in enumerate(value)]
+    if not isinstance(value, dict):
+        return edits.get(place, value)
+    below = {key: pointer.child(place, key) for key in value}
+    return {edits.get(f"{below[key]}~3", key): _renamed(member, edits, below[key]) for key, member in value.items()}
 
 
 def _joined(value: Any) -> Any:

@@ -6,7 +6,7 @@ import pytest
 
 from llmguard.dialects import registry
 from llmguard.dialects.kserve import INFER
-from llmguard.dialects.wire import Delta, Frame, Part
+from llmguard.dialects.wire import Delta, Frame, Part, Put
 from llmguard.errors import DialectError
 from llmguard.types import Role, Stage
 
@@ -84,6 +84,28 @@ def test_an_ending_names_the_tensor_that_was_seen() -> None:
     assert [output["name"] for output in frame.data["outputs"]] == ["answer", "finish_reason"]
     assert frame.data["model_name"] == "echo"
     assert INFER.event(frame).finish == ("content_filter",)
+
+
+def test_an_ending_without_a_text_tensor_is_an_error() -> None:
+    seen = [Frame({"model_name": "echo", "outputs": [tensor("n", [1], "INT32"), tensor("finish_reason", ["stop"])]})]
+    assert [frame.data for frame in INFER.ending(seen, "No.")] == [{"error": "No."}]
+    assert INFER.event(INFER.ending([], "")[0]).error
+
+
+def test_tokens_say_the_text_again_and_their_zeros_keep_the_shape() -> None:
+    outputs = [tensor("text_output", ["Hi"]), tensor("output_ids", [[1, 2], [3.5, True]]), tensor("logprobs", ["{}"])]
+    body = INFER.response({"model_name": "m", "outputs": outputs})
+    assert texts(body) == [("/outputs/0/data/0", "Hi")]
+    assert body.uncovered == ("/outputs/1/data", "/outputs/2/data")
+    assert body.spoken == (Put("/outputs/1/data", "[[0,0],[0,false]]"), Put("/outputs/2/data", '[""]'))
+    asked = INFER.request({"inputs": [tensor("logprobs", ["yes"])]}, {})
+    assert (texts(asked), asked.spoken) == ([("/inputs/0/data/0", "yes")], ())
+
+
+def test_names_of_tensors_do_not_make_channels_meet() -> None:
+    outputs = [tensor("a/0", ["x"]), tensor("a", [["y"]]), tensor("b/", ["z"])]
+    event = INFER.event(Frame({"model_name": "m", "outputs": outputs}))
+    assert [delta.channel for delta in event.deltas] == ["a~10/0", "a/0/0", "b~1/0"]
 
 
 def test_errors() -> None:

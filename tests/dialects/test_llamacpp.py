@@ -96,7 +96,7 @@ def test_a_stream():
     assert {delta.channel for event in events for delta in event.deltas} == {"0/content"}
     assert set(events[1].uncovered) == {"/tokens", "/completion_probabilities"}
     assert [event.usage for event in events] == [None, None, None, Usage(input=7, output=3, cached=2)]
-    assert (events[-1].last, events[-1].ends, events[-1].finish) == (True, ("0/content",), ("eos",))
+    assert (events[-1].last, events[-1].ends, events[-1].finish) == (False, ("0/content",), ("eos",))
     assert rows(events[-1].parts) == [("output", "user", "/prompt")]
 
 

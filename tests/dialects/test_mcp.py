@@ -139,6 +139,49 @@ def test_batches_and_the_ids_that_a_refusal_answers() -> None:
     assert MCP.refusal(MCP.request(note, {}), "No.")["id"] is None
 
 
+LIST = message("9", method="tools/list")
+NOTE = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+
+
+def test_only_a_call_is_refused_with_a_result_where_the_request_is_known() -> None:
+    sent = [CALL, NOTE, LIST]
+    called, listed = MCP.refusal(MCP.request(sent, {}), "No.", sent)
+    assert (called["id"], called["result"]["isError"]) == (7, True)
+    assert (listed["id"], listed["error"]["message"], listed["error"]["data"]) == (
+        "9",
+        "No.",
+        {"code": "content_filter"},
+    )
+    assert MCP.refusal(MCP.request(LIST, {}), "No.", LIST)["error"]["message"] == "No."
+    assert MCP.refusal(MCP.request(LIST, {}), "No.")["result"]["isError"] is True
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [(CALL, 200), ([NOTE, CALL], 200), (NOTE, 400), ([NOTE], 400), (message(result={}), 400)]
+)
+def test_what_wants_no_answer_is_refused_by_the_status(sent: Any, status: int) -> None:
+    assert MCP.status(MCP.request(sent, {})) == status
+
+
+def test_an_ending_answers_what_is_not_answered_yet() -> None:
+    progress = Frame({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"message": "x"}}, "message")
+    answer = Frame(message(result={"content": []}), "message")
+    (frame,) = MCP.ending([progress], "No.", CALL)
+    assert (frame.data["id"], frame.data["result"]["content"][0]["text"]) == (7, "No.")
+    (frame,) = MCP.ending([answer], "No.", [CALL, LIST, message("8", method="ping")])
+    assert [one["id"] for one in frame.data] == ["9", "8"]
+    assert MCP.event(frame).last
+    assert MCP.ending([answer], "No.", CALL) == []
+    assert len(MCP.ending([answer], "No.", message("7", method="tools/call", params={}))) == 1
+    assert MCP.ending([], "No.", NOTE) == []
+
+
+def test_an_error_has_the_id_of_the_request() -> None:
+    assert MCP.error("too long", "too_long", CALL)["id"] == 7
+    assert MCP.error("too long", "too_long", [CALL, LIST])["id"] is None
+    assert MCP.error("too long", "too_long", "no request")["id"] is None
+
+
 def test_errors() -> None:
     assert MCP.response(message(error={"code": -32602, "message": "Unknown tool"})).error == "-32602"
     failed = MCP.response(message(result={"content": [{"type": "text", "text": "no answer"}], "isError": True}))

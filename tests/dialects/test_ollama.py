@@ -119,7 +119,7 @@ def test_a_chat_stream():
             joined[delta.channel] = joined.get(delta.channel, "") + delta.content
     assert joined == {"0/thinking": "The tool", "0/content": "Dry until six."}
     assert rows(events[3].parts) == [("tool_call", "assistant", "/message/tool_calls/0/function/arguments/town")]
-    assert (events[-1].last, events[-1].ends) == (True, ("0/content", "0/thinking"))
+    assert (events[-1].last, events[-1].ends) == (True, ("0/",))
     assert (events[-1].finish, events[-1].usage) == (("stop",), Usage(26, 9))
 
 
@@ -127,7 +127,7 @@ def test_a_generate_stream():
     events = [GENERATE.event(Frame(frame["data"])) for frame in GENERATES["streams"][0]["frames"]]
     assert "".join(delta.content for event in events for delta in event.deltas) == "  pass"
     assert {delta.channel for event in events for delta in event.deltas} == {"0/response"}
-    assert (events[-1].last, events[-1].ends) == (True, ("0/response", "0/thinking"))
+    assert (events[-1].last, events[-1].ends) == (True, ("0/",))
     assert events[-1].uncovered == ("/context",)
 
 

@@ -66,7 +66,10 @@ def test_a_request_of_one_string() -> None:
         ),
         (
             {"type": "function_call", "name": "f", "call_id": "c", "arguments": '{"to": {"a/b": "x"}, "n": 1}'},
-            [("tool_call", "assistant", "/arguments#/to/a~1b", "x")],
+            [
+                ("tool_call", "assistant", "/arguments#/to/a~1b~3", "a/b"),
+                ("tool_call", "assistant", "/arguments#/to/a~1b", "x"),
+            ],
             [],
         ),
         (
@@ -190,14 +193,15 @@ def test_a_delta_and_its_repeats() -> None:
     )
     done = {"type": "response.output_text.done", **PLACE, "text": "We open", "logprobs": []}
     said = RESPONSES.event(Frame(done))
-    assert said.repeats == (Repeat("0/content/0", "/text"),)
+    assert said.repeats == (Repeat("0/content/0", Stage.OUTPUT, Role.ASSISTANT, "/text", "We open"),)
     assert said.ends == ("0/content/0",)
     item = {**ADDED["item"], "content": [{"type": "output_text", "text": "We open", "annotations": []}]}
     over = RESPONSES.event(Frame({"type": "response.output_item.done", "output_index": 0, "item": item}))
-    assert over.repeats == (Repeat("0/content/0", "/item/content/0/text"),)
+    assert [(repeat.channel, repeat.path) for repeat in over.repeats] == [("0/content/0", "/item/content/0/text")]
+    assert over.ends == ("0/", "0/content/0")
     whole = {"id": "r", "status": "completed", "model": "m", "output": [item]}
     last = RESPONSES.event(Frame({"type": "response.completed", "response": whole}))
-    assert last.repeats == (Repeat("0/content/0", "/response/output/0/content/0/text"),)
+    assert [repeat.path for repeat in last.repeats] == ["/response/output/0/content/0/text"]
     assert (last.last, last.finish, last.ends) == (True, ("completed",), ("0/content/0",))
 
 

@@ -62,8 +62,74 @@ def test_likewise_of_json_in_a_string(value: Any) -> None:
     body = {"a#b": {"arguments": json.dumps(value)}}
     place = pointer.child(pointer.child("", "a#b"), "arguments")
     for where, text in pointer.embedded(json.dumps(value), place):
-        assert pointer.get(body, where) == text
-    assert sorted(text for _, text in pointer.leaves(json.dumps(value))) == sorted(_naive(value))
+        assert pointer.said(body, where) == text
+    found = pointer.leaves(json.dumps(value))
+    assert len(dict(found)) == len(found)
+    strings = [text for where, text in found if isinstance(pointer.get(value, where), str) and not where.endswith("~3")]
+    assert sorted(strings) == sorted(_naive(value))
+
+
+@given(JSON)
+def test_texts_are_the_strings_and_more_in_the_order_of_the_body(value: Any) -> None:
+    found = list(pointer.texts(value, "/p"))
+    strings = list(pointer.strings(value, "/p"))
+    assert [item for item in found if item in strings] == strings
+    assert all(pointer.said({"p": value}, place) == text for place, text in found)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("bob@example.com", "4111111111111111", "123456", "ignore what was said", "a/b", "straße"),
+        *("AKIAIOSFODNN7EXAMPLE", "x" * 25, "ticket12345", "~", "#", "-"),
+    ],
+)
+def test_a_key_that_may_say_something_is_a_text_at_a_place_of_its_own(key: str) -> None:
+    value = {key: {"to": 1}}
+    ((place, text),) = pointer.texts(value, "/p")
+    assert (place, text) == (pointer.child("/p", key) + pointer.KEY, key)
+    assert pointer.get({"p": value}, place) == key
+
+
+@pytest.mark.parametrize("key", ["", "to", "address_line_2", "x-request-id", "$ref", "12345", "camelCase", "x" * 24])
+def test_a_name_of_a_parameter_is_no_text(key: str) -> None:
+    assert list(pointer.texts({key: 1})) == []
+
+
+@pytest.mark.parametrize(
+    ("literal", "text"),
+    [
+        ("4111111111111111", "4111111111111111"),
+        ("-123456", "-123456"),
+        ("4111111111111111.0", "4111111111111111"),
+        ("4.111111111111111e15", "4111111111111111"),
+        ("41111111111111110E-1", "4111111111111111"),
+        ("12345.5", "12345.5"),
+        ("12345678901234567890123", "12345678901234567890123"),
+        ("0.0000001234567", "0.0000001234567"),
+        ("12345", None),
+        ("12.50", None),
+        ("1e400", None),
+        ("true", None),
+        ("null", None),
+    ],
+)
+def test_a_number_of_six_digits_is_a_text(literal: str, text: str | None) -> None:
+    assert pointer.leaves(f'{{"n": {literal}}}') == ([("/n", text)] if text else [])
+    assert pointer.digits(json.loads(literal)) == text
+
+
+@pytest.mark.parametrize("place", ["/a~3", "/b/0~3", "~3", "/b~3/0", "/n", "/x"])
+def test_no_text_is_an_error(place: str) -> None:
+    with pytest.raises(DialectError):
+        pointer.said({"b": ["x"], "n": 1}, place)
+
+
+def test_what_is_shown_of_a_place_holds_no_content() -> None:
+    assert pointer.shown("/messages/0/arguments#/bob@example.com/to~3") == "/messages/0/arguments#/*/*"
+    with pytest.raises(DialectError) as caught:
+        pointer.get({}, "/a secret/x")
+    assert "secret" not in str(caught.value)
 
 
 @given(st.lists(st.text(), max_size=4))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmguard.dialects import registry
-from llmguard.dialects.wire import Route
+from llmguard.dialects.wire import Framing, Route
 from llmguard.errors import ConfigurationError, RouteError
 
 
@@ -198,3 +198,36 @@ def test_the_table_in_the_docs_is_what_there_is() -> None:
 def test_the_examples_in_the_docs() -> None:
     failed, tried = doctest.testfile("../../docs/dialects.md", module_relative=True, encoding="utf-8")
     assert (failed, tried > 0) == (0, True)
+
+
+GEMINI_STREAM = "/v1beta/models/m:streamGenerateContent"
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "framing"),
+    [
+        (GEMINI_STREAM, "", Framing.ARRAY),
+        (GEMINI_STREAM, "alt=json", Framing.ARRAY),
+        (GEMINI_STREAM, "key=k&alt=sse", Framing.SSE),
+        (GEMINI_STREAM, "%24alt=sse", Framing.SSE),
+        (GEMINI_STREAM, "altitude=sse", Framing.ARRAY),
+        ("/v1/chat/completions", "alt=json", Framing.SSE),
+        ("/api/chat", "", Framing.NDJSON),
+        ("/model/m/converse-stream", "", Framing.AWS),
+        ("/v1/embeddings", "", None),
+    ],
+)
+def test_how_a_stream_is_framed(path: str, query: str, framing: Framing | None) -> None:
+    found = registry.find("POST", path)
+    assert found is not None
+    assert registry.framing(found.dialect, found.route, query) is framing
+
+
+@pytest.mark.parametrize(
+    "query", ["alt=proto", "alt=sse&alt=json", "alt=sse&$alt=json", "alt=", "alt=json;alt=sse", "alt=SSE"]
+)
+def test_a_stream_that_may_be_framed_in_two_ways_is_an_error(query: str) -> None:
+    found = registry.find("POST", GEMINI_STREAM)
+    assert found is not None
+    with pytest.raises(RouteError):
+        registry.framing(found.dialect, found.route, query)

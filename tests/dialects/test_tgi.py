@@ -68,7 +68,7 @@ def test_a_stream() -> None:
     details = {"finish_reason": "length", "generated_tokens": 2, "input_length": 6, "seed": None}
     data = {"index": 2, "token": token(" Cux"), "generated_text": "In Cux", "details": details}
     last = GENERATE.event(Frame(data))
-    assert last.repeats == (Repeat("text", "/generated_text"),)
+    assert last.repeats == (Repeat("text", Stage.OUTPUT, Role.ASSISTANT, "/generated_text", "In Cux"),)
     assert (last.ends, last.finish, last.last) == (("text",), ("length",), True)
     assert last.usage == Usage(input=6, output=2)
 

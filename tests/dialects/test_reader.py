@@ -1,10 +1,9 @@
-"""Nothing hides under a key that a dialect does not know, or where a name belongs."""
+"""What gathers texts: nothing hides under a key that a dialect does not know, or where a name belongs."""
 
 from typing import Any
 
 import pytest
 
-from llmguard.dialects.leftover import leftover
 from llmguard.dialects.reader import Reader
 from llmguard.errors import DialectError
 
@@ -25,12 +24,12 @@ NAMES = frozenset({"role", "name"})
 )
 def test_what_nobody_read_is_uncovered(value: Any, uncovered: list[str]) -> None:
     reader = Reader()
-    leftover(reader, value, "/m", READ, NAMES)
+    reader.rest(value, "/m", READ, NAMES)
     assert reader.uncovered == uncovered
 
 
 @pytest.mark.parametrize("key", ["Content", "TOOLCALLS", "toolcalls", "ROLE", "Role"])
 def test_a_key_in_another_case_is_refused(key: str) -> None:
     with pytest.raises(DialectError, match=r"^/m: ") as caught:
-        leftover(Reader(), {key: "the secret"}, "/m", READ, NAMES)
+        Reader().rest({key: "the secret"}, "/m", READ, NAMES)
     assert "secret" not in str(caught.value)

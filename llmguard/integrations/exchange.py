@@ -1,0 +1,165 @@
+"""One call in a wire format: a request that is cleared before it goes on, and a response before it comes back.
+
+Sans-I/O. Methods are generators that yield the checks that have to be waited for, so every way in (a client's
+transport, a middleware, a proxy) is a thin edge over the same code, and none has holes of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from llmguard.calls import Checks
+from llmguard.checks import About, Check
+from llmguard.dialects import edit, strict
+from llmguard.dialects.wire import Body, Dialect, Json, Part
+from llmguard.pipeline import Run
+from llmguard.types import Action, Decision, Role, Stage, Text
+from llmguard.vault import Vault
+
+T = TypeVar("T")
+Steps = Generator[Check | Run, None, T]
+"""What yields the checks that have to be waited for, and returns its result."""
+
+_ORDER = (Stage.INPUT, Stage.CONTEXT, Stage.TOOL_RESULT, Stage.TOOL_CALL, Stage.OUTPUT)
+_OF_THE_MODEL = frozenset({Stage.OUTPUT, Stage.TOOL_CALL})
+_SOURCES = frozenset({Role.RETRIEVAL, Role.TOOL})
+
+
+class Cleared(NamedTuple):
+    """A body that may go on, or the decision that stops it.
+
+    Attributes:
+        data: the body; as it came where nothing was changed.
+        blocked: the decision that stops it, or None.
+    """
+
+    data: bytes
+    blocked: Decision | None = None
+
+
+class Exchange:
+    """A request and its response.
+
+    Args:
+        dialect: that they are written in.
+        segments: what stands for the named segments of the request's path.
+        checks: of the call.
+        vault: where placeholders are kept.
+        reply: what a stream that is blocked in its midst says last; "" for nothing.
+
+    Attributes:
+        sent: the request as it came, parsed; None before `request`.
+        asked: what it says.
+        answered: what the response says; None before `response`.
+        documents: the texts of the request that an answer must keep to, cleared: what was retrieved, what tools said.
+    """
+
+    def __init__(
+        self, dialect: Dialect, segments: Mapping[str, str], checks: Checks, vault: Vault, reply: str = ""
+    ) -> None:
+        self.dialect = dialect
+        self.checks = checks
+        self.vault = vault
+        self.reply = reply
+        self._segments = segments
+        self._data = b""
+        self.sent: Json | None = None
+        self.asked = Body()
+        self.answered: Body | None = None
+        self.documents: tuple[Text, ...] = ()
+
+    def request(self, data: bytes) -> Steps[Cleared]:
+        """The request as it may go to the model.
+
+        Raises:
+            DialectError: it is no request of this dialect.
+        """
+        self.sent = strict.parse(data, surrogates=True)
+        self.asked = self.dialect.request(self.sent, self._segments)
+        cleared = yield from self._cleared(data, self.asked, self.asked.model, restore=False)
+        self._data = cleared.data
+        return cleared
+
+    def response(self, data: bytes) -> Steps[Cleared]:
+        """A whole response as it may go to the caller, placeholders restored.
+
+        Raises:
+            DialectError: it is no response of this dialect.
+        """
+        self.answered = self.dialect.response(strict.parse(data, surrogates=True))
+        return (yield from self._cleared(data, self.answered, self.answered.model or self.asked.model, restore=True))
+
+    def again(self, decision: Decision) -> bytes | None:
+        """The request once more, which tells the model why its answer was withheld; None where it has no place to."""
+        last = next((part for part in reversed(self.asked.parts) if _is_asked(part)), None)
+        if last is None or not self._data:
+            return None
+        why = sorted({f"{f.detector}/{f.category}" for f in decision.findings if f.action is Action.BLOCK})
+        told = f"Your last answer was withheld ({', '.join(why) or 'a check failed'}). Answer again without it."
+        # The cleared request is read again: its text is not the one that came.
+        parts = self.dialect.request(strict.parse(self._data, surrogates=True), self._segments).parts
+        text = next(part.content for part in parts if part.path == last.path)
+        return edit.rewrite(self._data, {last.path: f"{text}\n\n{told}"})
+
+    def _cleared(self, data: bytes, body: Body, model: str, *, restore: bool) -> Steps[Cleared]:
+        main = Stage.OUTPUT if restore else Stage.INPUT
+        begun: list[tuple[Check, Sequence[Part]]] = []
+        for stage in _ORDER:
+            parts = [part for part in body.parts if part.stage is stage]
+            uncovered = len(body.uncovered) if stage is main else 0
+            if parts or uncovered:
+                about = About(model, uncovered, self.documents if stage is Stage.OUTPUT else ())
+                texts = [Text(part.content, part.role, part.path) for part in parts]
+                begun.append((self.checks.start(stage, texts, about), parts))
+        edits: dict[str, str] = {}
+        documents: list[Text] = []
+        for check, parts in begun:
+            if check.pending:
+                yield check
+            decision = check.finish()[0]
+            if decision.blocked:
+                return Cleared(b"", decision)
+            for part, text in zip(parts, decision.texts, strict=True):
+                if part.role in _SOURCES:
+                    documents.append(Text(text, part.role, part.path))
+                new = self.restored(part.stage, text) if restore else text
+                if new != part.content:
+                    edits[part.path] = new
+        if not restore:
+            self.documents = tuple(documents)
+        return Cleared(edit.rewrite(data, edits, body.spoken) if edits else data)
+
+    def restored(self, stage: Stage, text: str) -> str:
+        """A cleared text with the conversation's values in place of their placeholders, if the model wrote it."""
+        if stage not in _OF_THE_MODEL:
+            return text
+        return self.vault.restore(self.checks.conversation.name, text)
+
+
+def _is_asked(part: Part) -> bool:
+    return part.stage is Stage.INPUT and part.role is Role.USER and "#" not in part.path
+
+
+def drive(steps: Generator[Any, None, T]) -> T:
+    """Wait for what the steps yield, without an event loop."""
+    try:
+        while True:
+            next(steps).wait()
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    finally:
+        steps.close()
+
+
+async def adrive(steps: Generator[Any, None, T]) -> T:
+    """Wait for what the steps yield, on an event loop."""
+    try:
+        while True:
+            await next(steps).wait_async()
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    finally:
+        steps.close()
