@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from llmguard.detectors.growth import BrokenPromise, check_growth
 from llmguard.detectors.names import check_categories
 from llmguard.detectors.registry import validate
 from llmguard.errors import ConfigurationError, MissingExtraError
@@ -56,7 +57,8 @@ def check_detector(detector: Detector, *, texts: Iterable[str] = ()) -> None:
     As many answers as texts; categories from the declared set; finite scores in [0, 1]; spans inside
     the text; a text's findings independent of its neighbours, of their order and of earlier calls;
     the same from eight threads at once and from a pickled copy. Scores of detectors that are not inline may
-    differ by a thousandth.
+    differ by a thousandth. One with ``settled`` and ``context`` (`types.Incremental`) keeps both for every sample, cut
+    in dozens of places and continued in a dozen ways.
 
     Args:
         detector: any.
@@ -89,6 +91,8 @@ def check_detector(detector: Detector, *, texts: Iterable[str] = ()) -> None:
     except Exception as error:
         raise AssertionError(f"detector {detector.name!r} does not pickle: {type(error).__name__}") from error
     _same(detector, names, first, _detect(copy, batch), "a pickled copy differs")
+    for name, sample in samples.items():
+        _check_growth(detector, name, sample)
 
 
 def _detect(detector: Detector, batch: Sequence[Text], where: str = "") -> _Found:
@@ -120,6 +124,17 @@ def _check_findings(detector: Detector, name: str, content: str, findings: Seque
             _ensure(inside, detector, f"sample {name!r}: span {span} is empty or outside [0, {len(content)})")
         words = isinstance(finding.reasons, tuple) and all(isinstance(reason, str) for reason in finding.reasons)
         _ensure(words, detector, f"sample {name!r}: the reasons of {category} must be a tuple of strings")
+
+
+def _check_growth(detector: Detector, name: str, text: str) -> None:
+    try:
+        check_growth(detector, text)
+    except BrokenPromise as broken:
+        raise AssertionError(f"detector {detector.name!r}: sample {name!r}: {broken}") from None
+    except Exception as error:
+        raise AssertionError(
+            f"detector {detector.name!r}: sample {name!r}: settled or context raised {type(error).__name__}"
+        ) from error
 
 
 def _check_threads(detector: Detector, names: list[str], batch: list[Text], first: _Found) -> None:

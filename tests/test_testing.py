@@ -14,6 +14,7 @@ import pytest
 from opentelemetry import metrics, trace
 from opentelemetry._logs import LogRecord, get_logger_provider
 
+from llmguard.detectors.growth import BrokenPromise, check_growth
 from llmguard.errors import MissingExtraError
 from llmguard.testing import HOSTILE_TEXTS, FakeDetector, capture, check_detector
 from llmguard.types import Detector, Finding, Scope, Text
@@ -102,6 +103,69 @@ SPOILERS: dict[str, Any] = {
 def test_each_broken_promise_is_caught(detector: Detector, message: str) -> None:
     with pytest.raises(AssertionError, match=re.escape(message)):
         check_detector(detector)
+
+
+class Growing(FakeDetector):
+    """A detector that says of growing texts what a test wants; finds words, and numbers behind a ``#``."""
+
+    def __init__(self, settled: Any = 8, context: Any = 8, span: bool = True) -> None:
+        self.answers = settled, context, span
+        super().__init__(find=self.find, categories=["WORD", "NUMBER"])
+
+    def find(self, text: str) -> list[Finding]:
+        if not self.answers[2]:
+            return [Finding("WORD")] if "ada" in text else []
+        words = [Finding("WORD", 1.0, match.span()) for match in re.finditer(r"\bada\b", text)]
+        return words + [Finding("NUMBER", 1.0, match.span()) for match in re.finditer(r"(?<=#)[0-9]", text)]
+
+    def settled(self, text: str) -> Any:
+        answer = self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return max(0, len(text) - answer) if isinstance(answer, int) else answer
+
+    def context(self, text: str, start: int) -> Any:
+        answer = self.answers[1]
+        return max(0, start - answer) if isinstance(answer, int) else answer
+
+    def __reduce__(self) -> Any:
+        return Growing, self.answers
+
+
+def test_a_detector_that_speaks_true_of_growing_texts_passes() -> None:
+    check_detector(Growing(settled=4, context=1), texts=["ada #1 ada", "#123 ada"])
+
+
+@pytest.mark.parametrize(
+    ("detector", "message"),
+    [
+        (Growing(settled=0), "settled: a finding before that place changes"),
+        (Growing(settled=2), "settled: a finding before that place changes"),
+        (Growing(context=0), "on the findings behind 5 differ"),
+        (Growing(settled=None), "sample 'empty': settled: gives None for 0 code points"),
+        (Growing(settled=-3), "sample 'empty': settled: gives 3 for 0 code points"),
+        (Growing(settled=OSError("ada")), "sample 'empty': settled or context raised OSError"),
+        (Growing(context=-2), "sample 'empty': context: gives 2 for 0, which is no place before that"),
+        (Growing(context=1.0), "context: gives 1.0 for 0, which is no place before that"),
+        (Growing(span=False), "a finding of WORD has no span, so that no part of a text is ever settled"),
+    ],
+)
+def test_each_promise_of_a_growing_text_is_caught_when_broken(detector: FakeDetector, message: str) -> None:
+    with pytest.raises(AssertionError, match=re.escape(message)) as caught:
+        check_detector(detector, texts=["say #1 to ada"])
+    assert "say #1" not in str(caught.value)
+
+
+class Forgetful(Growing):
+    """Takes a short text for a whole one."""
+
+    def settled(self, text: str) -> int:
+        return len(text) if len(text) < 12 else max(0, len(text) - 4)
+
+
+def test_a_text_looked_at_from_its_middle_must_settle_no_more_than_the_whole() -> None:
+    with pytest.raises(BrokenPromise, match=r"settled: from \d+ on a finding before \d+ changes"):
+        check_growth(Forgetful(context=1), "a long enough text for ada")
 
 
 def test_no_message_shows_a_text() -> None:

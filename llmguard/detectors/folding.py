@@ -53,6 +53,13 @@ def _kind(char: str) -> int:
     return ALONE if any(first <= point <= last for first, last in _SPACELESS_RANGES) else WORD
 
 
+def joined(before: int, after: int) -> bool:
+    """Whether two neighbours are of one word, by their kinds; what extends letters begins one only after no letter."""
+    if before == OTHER or after == OTHER:
+        return False
+    return after == EXTENDS or (before != ALONE and after != ALONE)
+
+
 class Folded(NamedTuple):
     """A folded text.
 
@@ -125,6 +132,13 @@ class Folding:
         data = points.tobytes().decode("utf-32-le", "surrogatepass").encode("utf-8", "surrogatepass")
         widths = 1 + (points >= 0x80).astype(np.uint8) + (points >= 0x800) + (points >= 0x10000)
         return Folded(data, self._kinds[points].tobytes(), np.cumsum(widths, dtype=np.int32) - widths, source)
+
+    def begins(self, char: str) -> bool:
+        """Whether a text cut before this code point folds as it does when whole: it begins a letter, or is none."""
+        if char.isascii():
+            return True
+        first = self._fold_one(char)[:1]
+        return first != "" and _kind(first) != EXTENDS
 
     def _fold(self, text: str) -> tuple[Points, Offsets | None]:
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

@@ -87,6 +87,9 @@ class FunctionDetector:
     def __repr__(self) -> str:
         return f"<detector {self.name!r} version {self.version!r}>"
 
+    def _arguments(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("name", "categories", "scope", "version", "inline", "batch")}
+
     def __reduce__(self) -> Any:
         module = sys.modules.get(self._function.__module__)
         qualname = getattr(self._function, "__qualname__", "")
@@ -96,8 +99,37 @@ class FunctionDetector:
             decorated = False
         if decorated:
             return qualname
-        options = {key: getattr(self, key) for key in ("name", "categories", "scope", "version", "inline", "batch")}
-        return functools.partial(FunctionDetector, self._function, **options), ()
+        return functools.partial(type(self), self._function, **self._arguments()), ()
+
+
+class ReachingDetector(FunctionDetector):
+    """A function of scope ``span`` that says how far it looks, so that a stream need not wait for its end.
+
+    Args:
+        function: as `FunctionDetector` takes it.
+        reach: how many code points around the place where a finding starts decide about it: whether it is there, where
+            it ends, its category, score and reasons depend on ``text[start - reach:start + reach]`` alone. No finding
+            is longer.
+        options: the other arguments of `FunctionDetector`.
+
+    Raises:
+        ConfigurationError: the reach is no whole number of at least 1, the scope is another one, or as there.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], *, reach: int, **options: Any) -> None:
+        super().__init__(function, **options)
+        self.reach = _reach(self.name, reach, self.scope)
+
+    def settled(self, text: str) -> int:
+        """Up to where the findings are final: all but the last ``reach`` code points."""
+        return max(0, len(text) - self.reach)
+
+    def context(self, text: str, start: int) -> int:
+        """From where to look for what starts at or after ``start``: ``reach`` code points before it."""
+        return max(0, start - self.reach)
+
+    def _arguments(self) -> dict[str, Any]:
+        return {**super()._arguments(), "reach": self.reach}
 
 
 def detector(
@@ -108,8 +140,11 @@ def detector(
     version: str = "1",
     inline: bool = False,
     batch: bool = False,
+    reach: int | None = None,
 ) -> Callable[[Callable[[Any], Any]], FunctionDetector]:
-    """Makes a detector of a function; see `FunctionDetector` for the arguments.
+    """Makes a detector of a function; see `FunctionDetector` for the arguments, `ReachingDetector` for ``reach``.
+
+    Without ``reach`` nothing is known of how far the function looks: a stream that it checks is held back to its end.
 
     Example:
         >>> import re
@@ -125,15 +160,25 @@ def detector(
     """
     if not isinstance(name, str):
         raise ConfigurationError('a detector needs a name: write @detector("name", categories=[...])')
-    return functools.partial(
-        FunctionDetector,
-        name=check_name(name),
-        categories=check_categories(categories),
-        scope=_scope(scope),
-        version=version,
-        inline=inline,
-        batch=batch,
-    )
+    options: dict[str, Any] = {
+        "name": check_name(name),
+        "categories": check_categories(categories),
+        "scope": _scope(scope),
+        "version": version,
+        "inline": inline,
+        "batch": batch,
+    }
+    if reach is None:
+        return functools.partial(FunctionDetector, **options)
+    return functools.partial(ReachingDetector, reach=_reach(name, reach, options["scope"]), **options)
+
+
+def _reach(name: str, reach: Any, scope: Scope) -> int:
+    if not isinstance(reach, int) or isinstance(reach, bool) or reach < 1:
+        raise ConfigurationError(f"detector {name!r}: reach must be a whole number of at least 1, not {reach!r}")
+    if scope is not Scope.SPAN:
+        raise ConfigurationError(f"detector {name!r}: reach goes with the scope span, not {str(scope)!r}")
+    return reach
 
 
 def _scope(scope: Any) -> Scope:

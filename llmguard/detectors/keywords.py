@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from llmguard.detectors.folding import ALONE, EXTENDS, OTHER, Folded, folding
+from llmguard.detectors.folding import EXTENDS, OTHER, Folded, folding, joined
+from llmguard.detectors.keywords_live import Live
 from llmguard.detectors.names import check_categories
 from llmguard.errors import ConfigurationError, MissingExtraError
 from llmguard.types import Finding, Scope, Text
@@ -58,6 +59,11 @@ class Lexicon:
     def __setstate__(self, state: bytes) -> None:
         self._phrases = state
         self._build()
+
+    @property
+    def phrases(self) -> list[bytes]:
+        """What it looks for."""
+        return self._phrases.split(b"\0")
 
     def blocks(self, data: bytes) -> Iterable[list[tuple[int, int, int]]]:
         """All hits, overlapping ones too, as (phrase, start, end) in bytes, a bounded number at a time."""
@@ -140,12 +146,41 @@ class KeywordsDetector:
         self._categories = tuple(categories.values())
         self._deny = Lexicon(tuple(categories)) if categories else None
         self._allow = Lexicon(tuple(allowed)) if allowed else None
+        self._live: Live | None = None
 
     def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
         """One finding a hit and category, by their place in the text."""
         if self._deny is None:
             return [[] for _ in texts]
         return [self._find(self._deny, text.content) for text in texts]
+
+    def settled(self, text: str) -> int:
+        """Up to where the findings are final: before the longest end of the text that begins a phrase."""
+        if self._deny is None:
+            return len(text)
+        deny = self._deny
+        return self._alive(deny).settled(
+            text, lambda folded: [hit[0] for block in deny.blocks(folded.data) for hit in self._whole(folded, block)]
+        )
+
+    def context(self, text: str, start: int) -> int:
+        """From where to look for what starts at or after ``start``: one letter before, but for phrases under way."""
+        if self._deny is None:
+            return start
+        lists = [phrases for phrases in (self._deny, self._allow) if phrases]
+        return self._alive(self._deny).context(
+            text, start, lambda data: [hit[1:] for one in lists for block in one.blocks(data) for hit in block]
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_live": None}
+
+    def _alive(self, deny: Lexicon) -> Live:
+        # Made for the first stream; two threads may make one each, which does no harm.
+        if self._live is None:
+            allow = self._allow.phrases if self._allow else ()
+            self._live = Live(deny.phrases, allow, self._folding, self._word_boundaries)
+        return self._live
 
     def _find(self, deny: Lexicon, content: str) -> list[Finding]:
         longest: dict[int, _Hit] = {}
@@ -179,9 +214,9 @@ class KeywordsDetector:
             hits = table.tolist()
         for phrase, start, end in hits:
             after = kinds[end] if end < size else OTHER
-            if (words or after == EXTENDS) and _joined(kinds[end - 1], after):
+            if (words or after == EXTENDS) and joined(kinds[end - 1], after):
                 continue
-            if words and start and _joined(kinds[start - 1], kinds[start]):
+            if words and start and joined(kinds[start - 1], kinds[start]):
                 continue
             yield start, end, phrase
 
@@ -211,13 +246,6 @@ class KeywordsDetector:
                     f"keywords: phrase {number} of {option} has {len(phrase)} bytes; at most {MAX_PHRASE} fit"
                 )
         return folded
-
-
-def _joined(before: int, after: int) -> bool:
-    """Whether two neighbours belong to one word; what extends letters begins a word only after no letter."""
-    if before == OTHER or after == OTHER:
-        return False
-    return after == EXTENDS or (before != ALONE and after != ALONE)
 
 
 def _by_category(option: str, value: Any, category: str) -> list[tuple[str, list[str]]]:

@@ -11,6 +11,7 @@ from llmguard.detectors import pii_options as options
 from llmguard.detectors.entities import EntityReader
 from llmguard.detectors.model_options import ModelOptions
 from llmguard.detectors.pii_engine import analyzer, model_engine
+from llmguard.detectors.pii_growing import Growing
 from llmguard.detectors.pii_nlp import Surroundings
 from llmguard.detectors.pii_proxy import prepare, proxy
 from llmguard.detectors.pii_recognizers import build
@@ -36,7 +37,8 @@ class PiiDetector:
 
     The findings are those of Presidio's ``AnalyzerEngine`` with the same recognizers and NLP engine, with
     known false hits settled by ``pii_rules``. Names, places, organisations and addresses come with ``names``, by a
-    model of ours, or with ``nlp``, by one that Presidio knows. With a model the detector is not inline any more.
+    model of ours, or with ``nlp``, by one that Presidio knows. With a model the detector is neither inline nor of
+    scope ``span`` any more.
 
     Args:
         languages: what texts are in; recognizers and context words are chosen by it.
@@ -65,7 +67,6 @@ class PiiDetector:
     """
 
     name = "pii"
-    scope = Scope.SPAN
 
     def __init__(
         self,
@@ -107,6 +108,7 @@ class PiiDetector:
             known.update(loaded.get_supported_entities())
         self._names = _reader(names, ModelOptions(names, device, runtime, precision, threads))
         self.inline = self._names is None
+        self.scope = Scope.DOCUMENT if loaded or self._names else Scope.SPAN
         if self._names:
             known.update(self._names.categories)
         chosen = options.entities(entities, known)
@@ -118,12 +120,16 @@ class PiiDetector:
         if self._names:
             self.version += f"+{self._names.version}"
         self._analyzer: Any = self._with_model(loaded) if loaded else None
+        self._growing: Growing | None = None
         if self._analyzer is None:
             self._compile()
 
     def _compile(self) -> None:
         self._sources, usual, other = plan(self.recognizers, self._thresholds, self._threshold)
-        self._schedule, self._schedule_rare = Schedule(usual), Schedule(other)
+        self._schedule, self._schedule_rare = schedules = Schedule(usual), Schedule(other)
+        if self.scope is Scope.SPAN:
+            complete = all(job.prefilter for job in (*usual, *other))
+            self._growing = Growing(self.recognizers, schedules, complete=complete)
         limits = [source.threshold for source in self._sources if source.category == "IP_ADDRESS"]
         self._addresses_stay = self._settle and max(limits, default=0.0) == 0
         self._reasons = [((source.name,), (source.name, "context")) for source in self._sources]
@@ -148,6 +154,21 @@ class PiiDetector:
             return found
         named = self._names.findings([text.content for text in texts])
         return [self._joined(text.content, own, names) for text, own, names in zip(texts, found, named, strict=True)]
+
+    def settled(self, text: str) -> int:
+        """Up to where the findings are final, whatever follows the text (``Incremental``).
+
+        Always 0 with a model, whose findings depend on all of the text, and with a pattern of one's own that RE2 does
+        not know.
+        """
+        return self._growing.settled(text) if self._growing else 0
+
+    def context(self, text: str, start: int) -> int:
+        """From where on a text must be looked at to find what starts at or after a place (``Incremental``).
+
+        That is where some words before the place no match is under way; 0 where nothing can be said.
+        """
+        return self._growing.context(text, start) if self._growing else 0
 
     def _joined(self, text: str, found: list[Finding], names: list[Finding]) -> list[Finding]:
         """Both, by place, without names that lie in a find of a pattern, are not asked for, or are allowed."""
@@ -213,7 +234,8 @@ class PiiDetector:
                     addresses.add((hit.start, hit.end))
                 raw.setdefault(hit.source, []).append(hit)
         hits: list[Hit] = []
-        for index, own in raw.items():
+        # By recognizer, so that which of two equal finds stays does not depend on the rest of the text.
+        for index, own in sorted(raw.items()):
             alone = len(own) == 1 or self._sources[index].in_groups
             hits += own if alone else without_duplicates(own)
         hits = self._lifted(text, hits)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from llmguard.detectors.secrets_live import Live
 from llmguard.detectors.secrets_merge import Candidate, merge
 from llmguard.detectors.secrets_options import enabled_shapes, own_shapes, read_allow_list, read_limits, read_names
 from llmguard.detectors.secrets_plugins import JWT, KEYWORD, SecondOpinion, assignment, signed_part, window
@@ -40,7 +42,7 @@ class SecretsDetector:
     scope = Scope.SPAN
     inline = True
 
-    __slots__ = ("_allowed", "_limits", "_locator", "_opinion", "_options", "categories")
+    __slots__ = ("_allowed", "_limits", "_live", "_locator", "_opinion", "_options", "_shapes", "categories")
 
     def __init__(
         self,
@@ -59,6 +61,8 @@ class SecretsDetector:
         self._allowed = read_allow_list(allow_list)
         self._opinion = SecondOpinion({shape.plugin for shape in shapes if shape.plugin}, self._limits)
         self._locator = Locator(shapes)
+        self._shapes = shapes
+        self._live: Live | None = None
         self.categories = frozenset(row.category for row in (*rows, *own))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -69,16 +73,41 @@ class SecretsDetector:
         fired = self._locator.fired
         return [self._look(text.content, hits) if (hits := fired(text.content)) else [] for text in texts]
 
+    def settled(self, text: str) -> int:
+        """Up to where the findings are final; in prose that is the beginning of its last word."""
+        fired = self._locator.fired
+        return self._alive().settled(text, self._matches, lambda: self._candidates(text, fired(text)))
+
+    def context(self, text: str, start: int) -> int:
+        """From where to look for what starts at or after ``start``: in prose at most 120 characters before it."""
+        return self._alive().context(text, start, self._matches)
+
+    def _alive(self) -> Live:
+        # Two threads may make one each, which does no harm: the expensive part is shared.
+        if self._live is None:
+            self._live = Live(self._shapes)
+        return self._live
+
+    def _matches(self, text: str) -> list[tuple[int, int]]:
+        fired = self._locator.fired(text)
+        if not fired:
+            return []
+        data = text.encode()
+        find = functools.partial(self._locator.find, data=data, ascii_only=len(data) == len(text))
+        return [(match.start, match.end) for order in fired for _, match in find(order)]
+
     def _look(self, text: str, fired: list[int]) -> list[Finding]:
+        return merge(self._candidates(text, fired))
+
+    def _candidates(self, text: str, fired: list[int]) -> list[Candidate]:
         data = text.encode()
         ascii_only = len(data) == len(text)
-        candidates = [
+        return [
             candidate
             for order in fired
             for shape, match in self._locator.find(order, data, ascii_only=ascii_only)
             for candidate in self._judge(order, shape, text, match)
         ]
-        return merge(candidates)
 
     def _judge(self, order: int, shape: Shape, text: str, match: Match) -> Iterator[Candidate]:
         value = text[match.low : match.high]

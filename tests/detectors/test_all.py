@@ -6,6 +6,7 @@ import pytest
 
 from llmguard.detectors.registry import available, load
 from llmguard.testing import check_detector
+from llmguard.types import Incremental
 
 OPTIONS: dict[str, dict[str, object]] = {
     "keywords": {"deny": ["ada", "previous instructions"], "allow": ["ada lovelace"]}
@@ -22,3 +23,8 @@ TEXTS = [
 @pytest.mark.parametrize("name", list(available()))
 def test_every_detector_keeps_the_promises(name: str) -> None:
     check_detector(load(name, OPTIONS.get(name, {})), texts=TEXTS)
+
+
+@pytest.mark.parametrize("name", ["keywords", "pii", "secrets"])
+def test_a_stream_need_not_wait_for_the_detectors_of_patterns(name: str) -> None:
+    assert isinstance(load(name, OPTIONS.get(name, {})), Incremental)

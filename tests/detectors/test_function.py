@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmguard.detectors import function as module
-from llmguard.detectors.function import FunctionDetector, detector
+from llmguard.detectors.function import FunctionDetector, ReachingDetector, detector
+from llmguard.detectors.growth import check_growth
 from llmguard.errors import ConfigurationError, DetectorError
 from llmguard.testing import check_detector
-from llmguard.types import Detector, Finding, Scope, Text
+from llmguard.types import Detector, Finding, Incremental, Scope, Text
 
 
 @detector("competitor", categories=["MENTION"], version="2", scope="sentence", inline=True)
@@ -142,3 +145,66 @@ def test_a_hidden_coroutine_is_a_clear_error_and_leaves_no_warning() -> None:
 
 def test_the_example_in_its_docs_runs() -> None:
     assert doctest.testmod(module, globs=vars(module).copy()).failed == 0
+
+
+@detector("year", categories=["YEAR"], reach=6, inline=True)
+def year(text: str) -> Iterator[Finding]:
+    for match in re.finditer(r"(?<![0-9])(?:19|20)[0-9]{2}(?![0-9])", text):
+        yield Finding("YEAR", 0.5, match.span())
+
+
+def code(text: str) -> list[Finding]:
+    return [Finding("CODE", 1.0, match.span()) for match in re.finditer("[a-z]{3}[0-9]{3}", text)]
+
+
+def test_a_function_that_says_how_far_it_looks_is_incremental() -> None:
+    assert isinstance(year, Incremental)
+    assert isinstance(year, ReachingDetector)
+    assert (year.reach, year.scope) == (6, Scope.SPAN)
+    assert (year.settled("since 1999"), year.settled("1999")) == (4, 0)
+    assert (year.context("since 1999 or so", 11), year.context("1999", 2)) == (5, 0)
+
+
+@pytest.mark.parametrize("one", [competitor, lengths, detector("any", categories=["ANY"])(plain)])
+def test_a_function_that_does_not_say_so_is_not(one: FunctionDetector) -> None:
+    assert not isinstance(one, Incremental)
+
+
+def test_the_reach_is_kept_by_a_copy() -> None:
+    assert pickle.loads(pickle.dumps(year)) is year
+    copy = pickle.loads(pickle.dumps(ReachingDetector(code, name="code", categories=["CODE"], reach=7)))
+    assert isinstance(copy, ReachingDetector)
+    assert (copy.name, copy.reach, copy.settled("x" * 10)) == ("code", 7, 3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.text(alphabet="ab12", max_size=24),
+    st.lists(st.text(alphabet="ab12", max_size=8), max_size=3),
+    st.booleans(),
+)
+def test_what_lies_farther_back_than_the_reach_is_settled(text: str, endings: list[str], years: bool) -> None:
+    if years:
+        check_growth(year, text.replace("a", "19").replace("b", " "), endings, cuts=24)
+    else:
+        check_growth(ReachingDetector(code, name="code", categories=["CODE"], reach=6), text, endings, cuts=24)
+
+
+def test_a_reach_that_is_too_short_is_caught() -> None:
+    liar = ReachingDetector(code, name="code", categories=["CODE"], reach=4)
+    with pytest.raises(AssertionError, match=r"detector 'code': sample 'texts\[0\]': cut at \d+, continuation \d+: "):
+        check_detector(liar, texts=["so abc123 and def456"])
+
+
+@pytest.mark.parametrize("reach", [0, -1, 2.0, "8", True])
+def test_a_reach_is_a_whole_number(reach: Any) -> None:
+    with pytest.raises(ConfigurationError, match="'own': reach must be a whole number of at least 1, not "):
+        detector("own", categories=["ANY"], reach=reach)
+    with pytest.raises(ConfigurationError, match="'own': reach must be a whole number of at least 1, not "):
+        ReachingDetector(plain, name="own", categories=["ANY"], reach=reach)
+
+
+@pytest.mark.parametrize("scope", ["sentence", Scope.DOCUMENT])
+def test_a_reach_goes_with_the_scope_span_alone(scope: Scope | str) -> None:
+    with pytest.raises(ConfigurationError, match=r"'own': reach goes with the scope span, not '(sentence|document)'"):
+        detector("own", categories=["ANY"], reach=8, scope=scope)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmguard.detectors.growth import check_growth
 from llmguard.detectors.keywords import KeywordsDetector
 from llmguard.errors import ConfigurationError, MissingExtraError
 from llmguard.testing import check_detector
@@ -256,3 +257,81 @@ def test_a_pickled_copy_finds_the_same() -> None:
     original = KeywordsDetector(deny=["Straße"], allow=["straße 7"], case_sensitive=True)
     detector = pickle.loads(pickle.dumps(original))
     assert [f.span for f in detector.detect([Text("Straße STRASSE")])[0]] == [(0, 6)]
+
+
+# Letters, a space, accents that change places, what folds to two, what joins and what is passed over.
+GROWING = "ab \u0301\u0316é_ｱﾞ\u200bﬀ漢1가ก็"
+PIECES = st.text(alphabet=st.sampled_from(GROWING), max_size=24)
+PHRASES = st.lists(
+    st.one_of(
+        st.text(alphabet=st.sampled_from("ab "), min_size=1, max_size=12),
+        st.text(alphabet=st.sampled_from(GROWING), min_size=1, max_size=6),
+    ).filter(lambda phrase: phrase.strip("\u200b ") != ""),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(PHRASES, st.one_of(st.just([]), PHRASES), PIECES, st.lists(PIECES, max_size=4), st.booleans(), st.booleans())
+def test_what_is_settled_stays_whatever_follows(
+    deny: list[str], allow: list[str], text: str, endings: list[str], word_boundaries: bool, narrow: bool
+) -> None:
+    if narrow:
+        text = "".join(char if char in "ab " else "a" for char in text)
+    check_growth(
+        KeywordsDetector(deny=deny, allow=allow, word_boundaries=word_boundaries), text, endings, cuts=len(text) + 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "settled"),
+    [
+        ("", 0),
+        ("We met at noon and said so", 26),
+        ("the new y", 4),
+        ("the new york", 4),
+        ("the new york ", 13),
+        ("the renew", 9),
+        ("the n\u0301ew", 8),
+        ("the ma\u0301", 5),  # an accent to come may stand before this one
+        ("blue nightjar roa", 5),
+        ("nightjar roads", 14),
+        ("ＮＥＷ Ｙ", 0),
+        ("new\tyo", 0),
+    ],
+)
+def test_a_text_is_settled_up_to_where_a_phrase_may_have_begun(text: str, settled: int) -> None:
+    detector = KeywordsDetector(deny=["New York", "nightjar"], allow=["nightjar road"])
+    assert detector.settled(text) == settled
+
+
+def test_without_word_boundaries_a_phrase_may_begin_anywhere() -> None:
+    assert KeywordsDetector(deny=["new york"], word_boundaries=False).settled("the renew") == 6
+
+
+def test_long_phrases_are_seen_from_their_first_letter_to_their_last() -> None:
+    phrase = "the quick brown fox jumps over the lazy dog"
+    detector = KeywordsDetector(deny=[phrase, "the quick brown hen", "dog"])
+    text = f"Say: {phrase}"
+    assert [detector.settled(text[:end]) for end in range(6, len(text) + 1)] == [5] * len(phrase)
+    assert detector.settled("Say: the quick brown fish") == 25
+
+
+def test_only_a_letter_before_the_place_is_looked_at_again() -> None:
+    detector = KeywordsDetector(deny=["new york"], allow=["new york city"])
+    text = "a long text before it. " * 20 + "in new york x"
+    assert detector.context(text, len(text)) == len(text) - 1
+    assert detector.context(text, text.index("york")) == text.index("new") - 1
+    assert detector.context("\u0301\u0301a", 2) == 0
+
+
+def test_a_detector_that_looks_for_nothing_holds_nothing_back() -> None:
+    detector = KeywordsDetector(allow=["acme"])
+    assert (detector.settled("acm"), detector.context("acm", 2)) == (3, 2)
+
+
+def test_a_detector_that_was_asked_still_pickles() -> None:
+    detector = KeywordsDetector(deny=["new york"])
+    detector.settled("a new")
+    assert pickle.loads(pickle.dumps(detector)).settled("a new") == 2

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llmguard.detectors.pii import PiiDetector
 from llmguard.detectors.pii_classes import Untranslatable
-from llmguard.detectors.pii_live import UnderWay, beginnings
+from llmguard.detectors.pii_live import UnderWay, before, beginnings
 from llmguard.detectors.pii_proxy import proxy
 
 FLAGS = int(regex.DOTALL | regex.MULTILINE | regex.IGNORECASE)
@@ -38,6 +38,9 @@ def start(pattern: str, text: str, flags: int = FLAGS) -> int:
         (r"\d{3}-\d{2}", "12-345-6", 3),
         (r"(?:ab|a)c+d", "aabcc", 1),
         (r"a(?=b)", "a", 0),
+        (r"a(?!bc)", "xab", 1),
+        (r"a(?!bc)", "xabd", 4),
+        (r"(?=ab)\w", "xa", 1),
         (r"(ab)\1c", "abab", 0),
         (r"(ab)\1c", "aba", 0),
         (r"a{2,50}b", "xaaaa", 1),
@@ -46,6 +49,25 @@ def start(pattern: str, text: str, flags: int = FLAGS) -> int:
 )
 def test_the_earliest_match_that_may_be_under_way(pattern: str, text: str, expected: int) -> None:
     assert start(pattern, text) == expected
+
+
+def test_a_dollar_sign_without_multiline_may_stand_before_a_last_line_feed() -> None:
+    assert start("ab$", "ab\n") == 3
+    assert start("ab$", "ab\n", int(regex.DOTALL)) == 0
+
+
+@pytest.mark.parametrize(
+    ("pattern", "flags", "expected"),
+    [
+        (r"\bab$", FLAGS, ((), False, False)),
+        (r"(?:^|x)ab", FLAGS, ((), True, False)),
+        ("^ab", 0, ((), False, True)),
+        (r"(x\Aab|c)", FLAGS, ((), False, True)),
+        (r"a(?:b(?<=b)|c(?<!\b))", 0, (("[\\x62-\\x62]",), False, False)),
+    ],
+)
+def test_what_is_read_before(pattern: str, flags: int, expected: tuple[tuple[str, ...], bool, bool]) -> None:
+    assert before(pattern, flags, rare=False) == expected
 
 
 @pytest.mark.parametrize("pattern", [r"(?<=a)", "a*", r"(a)?(?(1)b|c)"])

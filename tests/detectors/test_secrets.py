@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmguard.detectors import secrets_plugins
+from llmguard.detectors.growth import check_growth
 from llmguard.detectors.secrets import SecretsDetector
 from llmguard.detectors.secrets_merge import Candidate
 from llmguard.detectors.secrets_shapes import Match, Shape, shipped
@@ -538,3 +539,92 @@ def test_the_docs_name_every_category() -> None:
     page = (Path(__file__).parents[2] / "docs" / "detectors" / "secrets.md").read_text(encoding="utf-8")
     table = page.split("## Categories and scores")[1].split("## Options")[0]
     assert set(re.findall(r"\b[A-Z][A-Z0-9_]{2,}\b", table)) == DETECTOR.categories
+
+
+PROSE = (
+    "When the committee met on Tuesday, the members discussed the new library building and how it could serve the "
+    "town's children, who don't have many places to read after school. They said: \"We'll look at the costs\" (twice)."
+)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_key_is_held_back_from_its_first_character_wherever_it_is_cut(name: str) -> None:
+    secret = SHAPES[name][1](8)
+    text = f"It's this one, {secret}"
+    start = text.index(secret)
+
+    for cut in range(start + 1, len(text) + 1):
+        assert DETECTOR.settled(text[:cut]) <= start
+
+    check_growth(DETECTOR, text + " and no other.", ["=", "." + draw(30), "@host/db"], cuts=30)
+
+
+@pytest.mark.parametrize(("template", "secret", "category"), NAMED)
+def test_a_named_value_is_held_back_wherever_it_is_cut(template: str, secret: str, category: str) -> None:
+    text = "Hi. " + template.format(secret)
+    start = text.index(secret)
+
+    for cut in range(start + 1, start + len(secret) + 1):
+        assert DETECTOR.settled(text[:cut]) <= start
+
+    check_growth(DETECTOR, text, [secret, "' == password", '";\n', " is " + draw(24)], cuts=40)
+
+
+@pytest.mark.parametrize("text", [text for text in CLEAN if text])
+def test_what_only_looks_like_a_secret_keeps_the_promises_too(text: str) -> None:
+    check_growth(DETECTOR, text, [draw(40), "' == password", "@x.org"], cuts=12)
+
+
+def test_prose_is_held_back_by_a_word_at_most() -> None:
+    held = [cut - DETECTOR.settled(PROSE[:cut]) for cut in range(len(PROSE) + 1)]
+    assert sum(held) / len(held) < 4
+    assert max(held) <= len("discussed ") + 1
+    assert DETECTOR.settled(PROSE + " So") >= len(PROSE)
+
+
+def test_an_unfinished_private_key_is_held_back_from_its_header() -> None:
+    block = "-----BEGIN PRIV" + "ATE KEY-----\n" + f"{draw(64)}\n" * 40
+    text = "Here it is:\n" + block
+    assert DETECTOR.settled(text) == text.index("-")
+    assert DETECTOR.settled(text + "-----END PRIV" + "ATE KEY-----\nThat was it, ") > len(text)
+
+
+def test_prose_is_looked_at_again_for_a_line_at_most() -> None:
+    text = f"{PROSE}\n" * 20 + PROSE
+    for cut in range(len(text) - len(PROSE), len(text)):
+        settled = DETECTOR.settled(text[:cut])
+        assert settled - 122 <= DETECTOR.context(text[:cut], settled) <= settled
+
+
+FRAGMENTS = st.one_of(
+    st.text(alphabet="ab1Z-_=:'\"`; \n.é/\u3000", max_size=8),
+    st.sampled_from([template.format(secret) for template, secret, _ in NAMED]),
+    st.sampled_from(CLEAN + EQUAL),
+    st.sampled_from(["password", "key", "token ", "'", '"', " == ", "; ", "://", "bob:", "@", "is ", "pa\u017fsword"]),
+    st.tuples(st.sampled_from(sorted(SHAPES)), st.integers(0, 9), st.integers(1, 200)).map(
+        lambda made: SHAPES[made[0]][1](made[1])[: made[2]]
+    ),
+)
+OWN = SecretsDetector(
+    plugins={"deny": []},
+    allow_list=["hunter2"],
+    patterns=[
+        {"id": "letters", "category": "ACME_KEY", "pattern": r"(?i)acme_([\pL]{3,5})\b"},
+        {"id": "line", "category": "ACME_LINE", "pattern": r"(?m)^key: (.*)$"},
+        {"id": "posix", "category": "ACME_WORD", "pattern": r"\B-[[:alpha:]\x{e9}]+\b"},
+    ],
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(FRAGMENTS, max_size=5), st.lists(FRAGMENTS, max_size=4), st.sampled_from([DETECTOR, OWN]))
+def test_what_is_settled_stays_whatever_follows(
+    fragments: list[str], endings: list[str], detector: SecretsDetector
+) -> None:
+    check_growth(detector, "".join(fragments), endings)
+
+
+def test_a_pattern_that_cannot_be_read_leaves_nothing_settled() -> None:
+    detector = SecretsDetector(patterns=[{"id": "acme", "category": "ACME_KEY", "pattern": r"acme(?i)[0-9a-f]{6}"}])
+    assert (detector.settled("a line of prose. "), detector.context("a line of prose. ", 7)) == (0, 0)
+    check_growth(detector, "an acme012DEF and acme0")
