@@ -155,7 +155,8 @@ def bundled(*, has_amx: bool) -> bool:
 
 
 _PROGRAM = """
-import json, os
+import json, os, sys
+sys.modules["torch"] = None  # spaCy's parts import it where it is installed; those who run models don't have it
 from llmguard import Guard
 from llmguard.types import Text
 names = ["toxicity", "bias", "harmful_request", "prompt_injection"]

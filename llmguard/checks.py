@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from llmguard.conversation import Conversation, Judged, Key
-from llmguard.pipeline import Pipeline, Verdict
+from llmguard.pipeline import Pipeline
 from llmguard.policy import Policy, Rule
 from llmguard.redaction import Redaction, redact
+from llmguard.running import Verdict
 from llmguard.telemetry import Prompt, Telemetry
 from llmguard.types import FAILED, Action, Decision, Finding, Outcome, PolicyRef, Stage, Text
 from llmguard.vault import Vault

@@ -8,21 +8,19 @@ whole, as if it had never come in pieces, so a stream decides as a check does.
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Generator, Sequence
 
-from llmguard.errors import DetectorError
-from llmguard.pipeline import Pipeline, Run, Step, Verdict
+from llmguard.hits import Hit, acts, checked, demoted, moved, severity, shifted, span_of, well_formed, withheld
+from llmguard.pipeline import Pipeline
 from llmguard.policy import Rule
 from llmguard.policy_plan import StagePlan
+from llmguard.running import Run, Step, Verdict
 from llmguard.stream_plan import StreamPlan, window_end
-from llmguard.types import FAILED, Action, DetectorRun, Finding, Outcome, Role, Stage, Text
+from llmguard.types import FAILED, Action, DetectorRun, Outcome, Role, Stage, Text
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 # A tail that is held back for long is looked at again after it has grown by this share: the looks stay linear in all.
 _PATIENCE = 16
 
-Hit = tuple[Finding, "Rule | None"]
 #: How a piece is cleared: its text, the findings in it with their rules.
 Clear = Callable[[str, Sequence[Hit]], str]
 
@@ -205,7 +203,7 @@ class Growing:
             if place <= self._gone - self._base:
                 break
             try:
-                place = min(place, _checked(step.name, growing.settled(seen), len(seen)))
+                place = min(place, checked(step.name, growing.settled(seen), len(seen)))
             except Exception as error:  # noqa: BLE001 - whatever a detector does, the policy decides what follows
                 self._broken(step, error)
         return place
@@ -226,8 +224,8 @@ class Growing:
             start, end = finding.span or (0, len(self._window))
             if start >= settled or base + end <= self._gone or finding.action is Action.ALLOW:
                 continue
-            hit = _moved(finding, (base + start, base + end)), rule
-            if _acts(hit) and finding.action.severity >= Action.REDACT.severity:
+            hit = moved(finding, (base + start, base + end)), rule
+            if acts(hit) and finding.action.severity >= Action.REDACT.severity:
                 found.append(hit)
         self._take(verdict, found)
         return found
@@ -266,9 +264,9 @@ class Growing:
             found: list[Hit] = []
             for finding, rule in zip(verdict.findings, verdict.rules, strict=True):
                 from_, to = finding.span or (0, len(text.content))
-                hit = _moved(finding, (base + from_, base + to)), rule
-                if _acts(hit) and finding.action.severity >= Action.REDACT.severity:
-                    found.append(_withheld(hit, self._gone))
+                hit = moved(finding, (base + from_, base + to)), rule
+                if acts(hit) and finding.action.severity >= Action.REDACT.severity:
+                    found.append(withheld(hit, self._gone))
             self._take(verdict, found)
             if self.blocked:
                 return
@@ -282,21 +280,21 @@ class Growing:
             if finding.text:
                 continue
             hit: Hit = (finding, rule)
-            if not _acts(hit):
-                hit = _demoted(finding), rule
-            action = max(action, hit[0].action, key=_severity)
+            if not acts(hit):
+                hit = demoted(finding), rule
+            action = max(action, hit[0].action, key=severity)
             self.hits.append(hit)
             start, end = finding.span or (0, length)
             if hit[0].action is not Action.REDACT:
                 continue
             if start >= self._gone:
-                tail.append((_moved(finding, (start, end)), rule))
+                tail.append((moved(finding, (start, end)), rule))
             elif end > self._gone or (self._is_strict(rule) and (start, end) not in self._redacted):
                 # Its beginning went out before the rest showed what it is, and can't be taken back: the rest stays in.
                 action = Action.BLOCK
         for run in verdict.runs:
             if run.outcome in FAILED:
-                action = max(action, self._failure(run), key=_severity)
+                action = max(action, self._failure(run), key=severity)
         self.runs, self.failed = verdict.runs, verdict.failed
         self.action = action
         tail += [hit for hit in self._marks if hit not in tail]
@@ -309,7 +307,7 @@ class Growing:
     def _out(self, window: str, place: int, found: Sequence[Hit]) -> str:
         """The text up to a place, or to where a finding begins that reaches across it, cleared."""
         hits = [*found, *self._marks]
-        for finding, _ in sorted(hits, key=lambda hit: -_span(hit)[0]):
+        for finding, _ in sorted(hits, key=lambda hit: -span_of(hit)[0]):
             start, end = finding.span or (0, 0)
             if start < place < end:
                 place = start
@@ -317,15 +315,15 @@ class Growing:
             self._due = self._length + 1
             return ""
         piece = window[self._gone - self._base : place - self._base]
-        inside = [hit for hit in hits if _span(hit)[0] < place]
+        inside = [hit for hit in hits if span_of(hit)[0] < place]
         if inside or self._in_one_piece:
-            here = [(_moved(finding, _shifted(finding, self._gone)), rule) for finding, rule in inside]
+            here = [(moved(finding, shifted(finding, self._gone)), rule) for finding, rule in inside]
             raw, piece = piece, self._clear(piece, here)
             if piece != raw:
                 self._replaced.append((self._gone, place, piece))
-                self.action = max(self.action, Action.REDACT, key=_severity)
-            self._redacted.update(_span(hit) for hit in inside)
-            self._marks = [hit for hit in self._marks if _span(hit)[0] >= place]
+                self.action = max(self.action, Action.REDACT, key=severity)
+            self._redacted.update(span_of(hit) for hit in inside)
+            self._marks = [hit for hit in self._marks if span_of(hit)[0] >= place]
         self._gone = place
         self._due = self._length + 1
         return piece
@@ -337,7 +335,7 @@ class Growing:
         keep = start
         for step, growing in zip(self._stream.strict, self._stream.growing, strict=True):
             try:
-                keep = min(keep, _checked(step.name, growing.context(seen, start), start))
+                keep = min(keep, checked(step.name, growing.context(seen, start), start))
             except Exception as error:  # noqa: BLE001 - see `_settled`
                 self._broken(step, error)
                 keep = 0
@@ -345,59 +343,3 @@ class Growing:
             keep = min(keep, self._seen - self._base)
         self._window = window[keep:]
         self._base += keep
-
-
-def well_formed(text: str) -> str:
-    """The text with each lone surrogate replaced by U+FFFD, one for one, so that places stay."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
-    return text
-
-
-def _checked(detector: str, place: object, end: int) -> int:
-    if type(place) is not int or not 0 <= place <= end:
-        raise DetectorError(detector, f"said that a text of {end} code points is settled up to something else")
-    return place
-
-
-def _severity(action: Action) -> int:
-    return action.severity
-
-
-def _span(hit: Hit) -> tuple[int, int]:
-    return hit[0].span or (0, 0)
-
-
-def _acts(hit: Hit) -> bool:
-    """Whether a finding's rule acts on streams; one that observes only tells."""
-    return hit[1] is None or hit[1].stream != "observe"
-
-
-def _demoted(finding: Finding) -> Finding:
-    action = finding.action if finding.action.severity <= Action.FLAG.severity else Action.FLAG
-    return Finding(
-        finding.category, finding.score, finding.span, finding.detector, finding.reasons, finding.text, action
-    )
-
-
-def _moved(finding: Finding, span: tuple[int, int], action: Action | None = None) -> Finding:
-    return Finding(
-        finding.category, finding.score, span, finding.detector, finding.reasons, finding.text, action or finding.action
-    )
-
-
-def _shifted(finding: Finding, by: int) -> tuple[int, int]:
-    start, end = finding.span or (0, 0)
-    return max(start - by, 0), end - by
-
-
-def _withheld(hit: Hit, gone: int) -> Hit:
-    """A window's finding that began in what went out can't be redacted any more: it blocks."""
-    finding, rule = hit
-    if finding.action is Action.REDACT and _span(hit)[0] < gone:
-        return _moved(finding, _span(hit), Action.BLOCK), rule
-    return hit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 import secrets
@@ -19,10 +20,11 @@ from llmguard.checks import NOTHING_MORE, About, Check
 from llmguard.conversation import Conversation, Conversations, ConversationScope, current
 from llmguard.detectors.occlusion import Contribution, contributions
 from llmguard.errors import ConfigurationError
+from llmguard.guarded_stream import GuardedStream
 from llmguard.loading import Loader
 from llmguard.policy import Policy
 from llmguard.shapes import Where
-from llmguard.streaming import GuardedStream, StreamCheck
+from llmguard.streaming import StreamCheck
 from llmguard.telemetry import Prompt, Telemetry, TelemetrySettings
 from llmguard.texts import Checkable
 from llmguard.types import Decision, Detector, Finding, Role, Stage, Text
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C")
+
+# The second holds a digit of another script, for which some detectors have tables of their own.
+_FIRST_WORDS = ("", "\u0661")
 
 _log = logging.getLogger(__name__)
 _PROMPT: ContextVar[Prompt | None] = ContextVar("llmguard_prompt", default=None)
@@ -215,6 +221,7 @@ class Guard:
         if function is None:
             return lambda function: self(function, **options)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            self.warm()
             return guarded_generator(Guarded(self, function, **options))
         return guarded(self, function, **options)
 
@@ -277,6 +284,16 @@ class Guard:
         finally:
             _PROMPT.set(before)
 
+    def warm(self) -> None:
+        """Make ready what streams need, which takes a second where many patterns are looked for.
+
+        The first stream does it otherwise. What guards a generator function, a client or a server has done it.
+        """
+        for stage in Stage:
+            for growing in self._setting.pipeline.stream(stage).growing:
+                for text in _FIRST_WORDS:
+                    growing.settled(text)
+
     def reload(self, policy: Policy | Mapping[str, Any] | str | Path) -> None:
         """Change to another policy: checks that have begun end under the old one.
 
@@ -290,6 +307,21 @@ class Guard:
             self._refuse(error)
             raise
         self._telemetry.reload(self._setting.ref, None)
+
+    def wrap(self, client: C, **options: Any) -> C:
+        """A client of a model like the one given, of the same type, whose calls are guarded.
+
+        Args:
+            client: of a package that llmguard knows (docs/clients.md), or a function.
+            options: ``fallback``: called with the decision when the policy says so; for some clients more.
+
+        Raises:
+            ConfigurationError: it is of no such package, or a part of it can't be guarded; says what would be right.
+        """
+        self.warm()
+        # Found at run time, since what is built on a guard is above it.
+        made: C = importlib.import_module("llmguard.integrations.clients").wrap(client, self, **options)
+        return made
 
     def close(self) -> None:
         """End the threads and the watch; checks that need a thread fail from now on."""

@@ -1,7 +1,7 @@
 """Guarded streams: texts that come in pieces, and go out as far as they have been looked at.
 
-`StreamCheck` is the sans-I/O core, with any number of texts (the choices of an answer, the arguments of its tool calls)
-under one decision; `GuardedStream` is one text with a sync and an async edge.
+A sans-I/O core, with any number of texts (the choices of an answer, the arguments of its tool calls) under one
+decision; `guarded_stream.GuardedStream` is one text with a sync and an async edge.
 """
 
 from __future__ import annotations
@@ -11,22 +11,18 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Generator, Sequence
-from types import TracebackType
-from typing import TypeVar
 
 from llmguard.checks import NOTHING_MORE, About, Setting
 from llmguard.conversation import Conversation
-from llmguard.errors import Blocked
-from llmguard.growing import Growing, Hit
-from llmguard.pipeline import Run
+from llmguard.growing import Growing
+from llmguard.hits import Hit
 from llmguard.placeholder import unfinished
 from llmguard.redaction import redact
+from llmguard.running import Run
 from llmguard.telemetry import Prompt, Telemetry
 from llmguard.texts import ROLE_AT
 from llmguard.types import Action, Decision, DetectorRun, Finding, Role, Stage
 from llmguard.vault import Vault
-
-T = TypeVar("T")
 
 # What the model itself wrote is not the user's own: what is taken out of it is never put back.
 _OF_THE_MODEL = frozenset({Stage.OUTPUT, Stage.TOOL_CALL})
@@ -248,112 +244,3 @@ def _at(hit: Hit, index: int) -> Finding:
     if not index:
         return found
     return Finding(found.category, found.score, found.span, found.detector, found.reasons, index, found.action)
-
-
-def run_through(steps: Generator[Run, None, T]) -> T:
-    """Drive what yields runs without an event loop."""
-    try:
-        while True:
-            next(steps).wait()
-    except StopIteration as end:
-        value: T = end.value
-        return value
-    finally:
-        steps.close()
-
-
-async def run_through_async(steps: Generator[Run, None, T]) -> T:
-    """Drive what yields runs on an event loop."""
-    try:
-        while True:
-            await next(steps).wait_async()
-    except StopIteration as end:
-        value: T = end.value
-        return value
-    finally:
-        steps.close()
-
-
-class GuardedStream:
-    """One text that comes in pieces: feed it, and pass on what comes back.
-
-    Joined, what comes back is the text of the decision that a check of the whole text makes, however the text was
-    cut; nothing of what a rule takes out or blocks is in it, unless the rule says ``stream: windowed`` or ``observe``.
-
-    It belongs to one reader at a time. Leave it by `close`, or as a context manager: what is left half read is told
-    to telemetry as abandoned.
-
-    Args:
-        check: the core, with one channel.
-        role: who the text comes from.
-        reply: said in place of the rest when the text is blocked; None to raise `Blocked`.
-    """
-
-    def __init__(self, check: StreamCheck, role: Role, reply: str | None) -> None:
-        self._check = check
-        check.open(role=role)
-        self._reply = reply
-        self._told = False
-
-    @property
-    def decision(self) -> Decision | None:
-        """What was decided; None while the stream goes on."""
-        return self._check.decision
-
-    def feed(self, piece: str) -> str:
-        """What may go out after one more piece; it may be empty, and belongs behind all that went out before.
-
-        Raises:
-            Blocked: the text must not go on, and the policy does not reply.
-            TypeError: the piece is no string.
-            ValueError: the stream has been closed.
-        """
-        return self._answer(run_through(self._check.feed(_string(piece))))
-
-    async def afeed(self, piece: str) -> str:
-        """`feed` for an event loop: slow detectors don't hold it up."""
-        return self._answer(await run_through_async(self._check.feed(_string(piece))))
-
-    def close(self) -> str:
-        """The rest, once the text is complete.
-
-        Raises:
-            Blocked: see `feed`.
-        """
-        return self._answer(run_through(self._check.end()), last=True)
-
-    async def aclose(self) -> str:
-        """`close` for an event loop."""
-        return self._answer(await run_through_async(self._check.end()), last=True)
-
-    def abandon(self, error: BaseException | None = None) -> None:
-        """The reader has gone, or the source broke off: nothing more goes out. Does nothing after `close`."""
-        self._check.abandon(error)
-
-    def __enter__(self) -> GuardedStream:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.abandon(error)
-
-    def _answer(self, text: str, *, last: bool = False) -> str:
-        if not self._check.blocked:
-            if last:
-                self._check.finish()
-            return text
-        decision = self._check.finish()
-        if self._reply is None:
-            raise Blocked(decision)
-        if self._told:
-            return ""
-        self._told = True
-        return self._reply
-
-
-def _string(piece: object) -> str:
-    if not isinstance(piece, str):
-        hint = ": decode it first, by an incremental decoder" if isinstance(piece, (bytes, bytearray)) else ""
-        raise TypeError(f"a stream takes str, not {type(piece).__name__}{hint}")
-    return piece

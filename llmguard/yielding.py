@@ -38,31 +38,11 @@ _Events = Generator[Any, Any, None]
 
 def guarded_generator(how: Guarded) -> Callable[..., Any]:
     """A generator function, sync or async, with checks around it and the same signature."""
-    function = how.function
-    if inspect.isasyncgenfunction(function):
+    made = _asynchronous(how) if inspect.isasyncgenfunction(how.function) else _synchronous(how)
+    return functools.update_wrapper(made, how.function)
 
-        async def agenerate(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            events = _conduct(how, how.bound(args, kwargs))
-            source: Any = None
-            answer: Any = None
-            try:
-                while (event := _next(events, answer)) is not _END:
-                    answer = None
-                    if isinstance(event, _Emit):
-                        yield await event.value if inspect.isawaitable(event.value) else event.value
-                    elif isinstance(event, _Pull):
-                        answer = await anext(source, _END)
-                    elif isinstance(event, _Start):
-                        await _aclose(source)
-                        source = function(*event.bound.args, **event.bound.kwargs)
-                    else:
-                        await event.wait_async()
-            finally:
-                events.close()
-                await _aclose(source)
 
-        return functools.update_wrapper(agenerate, function)
-
+def _synchronous(how: Guarded) -> Callable[..., Any]:
     def generate(*args: Any, **kwargs: Any) -> Iterator[Any]:
         events = _conduct(how, how.bound(args, kwargs))
         source: Any = None
@@ -75,17 +55,39 @@ def guarded_generator(how: Guarded) -> Callable[..., Any]:
                 elif isinstance(event, _Pull):
                     answer = next(source, _END)
                 elif isinstance(event, _Start):
-                    if source is not None:
-                        source.close()
-                    source = function(*event.bound.args, **event.bound.kwargs)
+                    _close(source)
+                    source = how.function(*event.bound.args, **event.bound.kwargs)
                 else:
                     event.wait()
         finally:
             events.close()
-            if source is not None:
-                source.close()
+            _close(source)
 
-    return functools.update_wrapper(generate, function)
+    return generate
+
+
+def _asynchronous(how: Guarded) -> Callable[..., Any]:
+    async def agenerate(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        events = _conduct(how, how.bound(args, kwargs))
+        source: Any = None
+        answer: Any = None
+        try:
+            while (event := _next(events, answer)) is not _END:
+                answer = None
+                if isinstance(event, _Emit):
+                    yield await event.value if inspect.isawaitable(event.value) else event.value
+                elif isinstance(event, _Pull):
+                    answer = await anext(source, _END)
+                elif isinstance(event, _Start):
+                    await _aclose(source)
+                    source = how.function(*event.bound.args, **event.bound.kwargs)
+                else:
+                    await event.wait_async()
+        finally:
+            events.close()
+            await _aclose(source)
+
+    return agenerate
 
 
 def _next(events: _Events, answer: Any) -> Any:
@@ -93,6 +95,11 @@ def _next(events: _Events, answer: Any) -> Any:
         return events.send(answer)
     except StopIteration:
         return _END
+
+
+def _close(source: Any) -> None:
+    if source is not None:
+        source.close()
 
 
 async def _aclose(source: Any) -> None:

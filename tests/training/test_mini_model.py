@@ -19,7 +19,7 @@ from llmguard.inference.card import Card  # noqa: E402
 from training.batches import arrays  # noqa: E402
 from training.emoji import widened  # noqa: E402
 from training.encode import IGNORED, Encoder  # noqa: E402
-from training.loss import entity_loss, label_loss  # noqa: E402
+from training.loss import entity_loss, label_loss, statement_logit, support_loss  # noqa: E402
 from training.model import GuardMini, Outputs, widen  # noqa: E402
 from training.predict import torch_run  # noqa: E402
 from training.train import Settings, fit  # noqa: E402
@@ -88,17 +88,38 @@ def test_new_tokens_begin_as_the_words_of_their_names(made: tuple[GuardMini, Enc
 
 def outputs(labels: torch.Tensor, entities: torch.Tensor) -> Outputs:
     parts = labels.split([len(names) for names in HEADS.values()], 1)
-    return Outputs(*parts[:3], parts[3], entities, torch.zeros(len(labels), 4))
+    return Outputs(*parts[:3], parts[3].unsqueeze(1), entities, torch.zeros(len(labels), 4))
 
 
 def test_an_unknown_label_has_no_gradient() -> None:
     logits = torch.zeros(2, len(LABELS), requires_grad=True)
     known = torch.full((2, len(LABELS)), float("nan"))
     known[0, 0], known[1, 7] = 1, 0
-    label_loss(outputs(logits, torch.zeros(2, 1, len(BIO))), known, torch.tensor([1.0, 0.5])).backward()
+    made = outputs(logits, torch.zeros(2, 1, len(BIO)))
+    label_loss(made, known, torch.tensor([1.0, 0.5]), made.grounding[:, 0]).backward()
     assert logits.grad is not None
     assert (logits.grad != 0).nonzero().tolist() == [[0, 0], [1, 7]]
     assert logits.grad[0, 0] < 0 < logits.grad[1, 7]
+
+
+def test_a_statement_is_as_false_as_its_falsest_word() -> None:
+    tokens = torch.tensor([[[5.0], [-3.0], [2.0]], [[5.0], [-3.0], [-4.0]]])
+    made = Outputs(*(torch.zeros(2, 1) for _ in range(3)), tokens, torch.zeros(2, 3, 1), torch.zeros(2, 4))
+    inside = torch.tensor([[False, True, True], [False, True, True]])
+    first, second = statement_logit(made, inside, torch.tensor([1.0, 0.5]))[:, 0]
+    assert first.item() == pytest.approx(2.5, abs=0.01)
+    assert second.item() == pytest.approx(-2.44, abs=0.02)
+
+
+def test_a_word_of_which_nobody_knows_teaches_nothing() -> None:
+    logits = torch.zeros(1, 4, 1, requires_grad=True)
+    made = Outputs(*(torch.zeros(1, 1) for _ in range(3)), logits, torch.zeros(1, 4, 1), torch.zeros(1, 4))
+    support_loss(made, torch.tensor([[IGNORED, 1, 0, IGNORED]])).backward()
+    assert logits.grad is not None
+    grown = logits.grad[0, :, 0].tolist()
+    assert grown[0] == grown[3] == 0
+    assert grown[1] < 0 < grown[2]
+    assert -grown[1] > grown[2]
 
 
 def test_an_ignored_token_has_no_gradient() -> None:
@@ -115,8 +136,10 @@ def test_padding_changes_nothing(made: tuple[GuardMini, Encoder, str]) -> None:
     both = arrays(items, encoder, _seeded(), augment=False)
     alone = arrays(items[:1], encoder, _seeded(), augment=False)
     first, second = (model(*(torch.from_numpy(part) for part in (b.ids, b.mask, b.types))) for b in (both, alone))
-    for name in ("toxicity", "injection", "harmful", "grounding", "embedding"):
+    for name in ("toxicity", "injection", "harmful", "embedding"):
         assert torch.allclose(getattr(first, name)[0], getattr(second, name)[0], atol=1e-5)
+    length = alone.ids.shape[1]
+    assert torch.allclose(first.grounding[0, :length], second.grounding[0], atol=1e-5)
 
 
 def _seeded() -> Any:
