@@ -1,4 +1,4 @@
-"""Writes the tables of docs/telemetry.md from llmguard.semconv: ``python docs/generate_telemetry.py``."""
+"""Writes the tables of docs/telemetry.md from llmguard.signals: ``python docs/generate_telemetry.py``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from llmguard import semconv
+from llmguard import semconv, signals
 from llmguard.telemetry_settings import TelemetrySettings
 
 PAGE = Path(__file__).with_name("telemetry.md")
@@ -23,8 +23,8 @@ def _names(names: Iterable[str]) -> str:
 
 def tables() -> dict[str, str]:
     """The tables by the name of their place in the page."""
-    spans = [(f"`{row.name}`", row.kind, row.when, _names(row.attributes)) for row in semconv.SPANS]
-    events = [(f"`{row.name}`", row.severity, row.when, _names(row.attributes)) for row in semconv.EVENTS]
+    spans = [(f"`{row.name}`", row.kind, row.when, _names(row.attributes)) for row in signals.SPANS]
+    events = [(f"`{row.name}`", row.severity, row.when, _names(row.attributes)) for row in signals.EVENTS]
     metrics = [
         (
             f"`{row.name}`",
@@ -33,7 +33,7 @@ def tables() -> dict[str, str]:
             _names(row.attributes),
             " ".join(f"{bound:g}" for bound in row.buckets),
         )
-        for row in semconv.METRICS
+        for row in signals.METRICS
     ]
     documented = dict(
         re.findall(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from opentelemetry.metrics import Meter
 
-from llmguard import semconv
+from llmguard import semconv, signals
 
 
 class Batches:
@@ -17,12 +17,12 @@ class Batches:
     """
 
     def __init__(self, meter: Meter) -> None:
-        rows = (semconv.BATCH_SIZE, semconv.BATCH_QUEUE_DURATION)
+        rows = (signals.BATCH_SIZE, signals.BATCH_QUEUE_DURATION)
         self._size, self._queued = [
             meter.create_histogram(row.name, row.unit, row.description, explicit_bucket_boundaries_advisory=row.buckets)
             for row in rows
         ]
-        row = semconv.QUEUE_SIZE
+        row = signals.QUEUE_SIZE
         self._waiting = meter.create_up_down_counter(row.name, row.unit, row.description)
 
     def batch(self, name: str, size: int, tokens: int, queued: Sequence[float]) -> None:

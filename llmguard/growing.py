@@ -21,6 +21,9 @@ from llmguard.types import FAILED, Action, DetectorRun, Outcome, Role, Stage, Te
 # A tail that is held back for long is looked at again after it has grown by this share: the looks stay linear in all.
 _PATIENCE = 16
 
+# Code points that went out and are kept before it is worth asking how many of them are needed.
+_KEPT = 256
+
 #: How a piece is cleared: its text, the findings in it with their rules.
 Clear = Callable[[str, Sequence[Hit]], str]
 
@@ -169,7 +172,8 @@ class Growing:
             if self.blocked:
                 return ""
         piece = self._out(window, self._base + settled, found)
-        self._forget(window)
+        if self._gone - self._base >= _KEPT:
+            self._forget(window)
         return piece
 
     def close(self, beside: Sequence[Text] = ()) -> Generator[Run, None, str]:

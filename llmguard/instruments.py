@@ -11,8 +11,9 @@ from weakref import WeakKeyDictionary
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, NoOpMeter, Observation
 from opentelemetry.trace import Span, set_span_in_context
 
-from llmguard import semconv
+from llmguard import semconv, signals
 from llmguard.batches import Batches
+from llmguard.call_metrics import Called, CallMetrics, Chunks
 from llmguard.events import highest_scores
 from llmguard.inference.watchers import watch
 from llmguard.later import Later
@@ -64,20 +65,22 @@ class Instruments:
     """
 
     def __init__(self, meter: Meter) -> None:
-        self._guard_duration = _histogram(meter, semconv.GUARD_DURATION)
-        self._detector_duration = _histogram(meter, semconv.DETECTOR_DURATION)
-        self._detector_score = _histogram(meter, semconv.DETECTOR_SCORE)
-        self._stream_held = _histogram(meter, semconv.STREAM_HELD)
-        self._later: Later[_Measured | _Held] = Later(self._measure)
+        self._guard_duration = _histogram(meter, signals.GUARD_DURATION)
+        self._detector_duration = _histogram(meter, signals.DETECTOR_DURATION)
+        self._detector_score = _histogram(meter, signals.DETECTOR_SCORE)
+        self._stream_held = _histogram(meter, signals.STREAM_HELD)
+        self._later: Later[_Measured | _Held | Called | Chunks] = Later(self._measure)
         # The first callback of a collection brings the histograms up to date too: the SDK reads those after it.
-        self._decisions = _tally(meter, semconv.DECISIONS, self._later.flush)
-        self._findings = _tally(meter, semconv.FINDINGS, self._later.flush)
-        self._reloads = _tally(meter, semconv.RELOADS, self._later.flush)
-        self._errors = _tally(meter, semconv.ERRORS, self._later.flush)
+        self._decisions = _tally(meter, signals.DECISIONS, self._later.flush)
+        self._findings = _tally(meter, signals.FINDINGS, self._later.flush)
+        self._reloads = _tally(meter, signals.RELOADS, self._later.flush)
+        self._errors = _tally(meter, signals.ERRORS, self._later.flush)
         self._policies = Bounded(_MAX_NAMES)
         self._models = Bounded(_MAX_NAMES)
         self._prompt_versions = Bounded(_MAX_NAMES)
         self._categories = Bounded(_MAX_CATEGORIES)
+        errors, addresses = Bounded(_MAX_NAMES), Bounded(_MAX_NAMES)
+        self._calls = CallMetrics(meter, self._models, self._prompt_versions, addresses, errors)
         self._batches = Batches(meter)
         watch(self._batches)
         self._guard_labels: dict[tuple[str, str, str], dict[str, str]] = {}
@@ -127,9 +130,15 @@ class Instruments:
         """
         self._later.add(_Held(stage, waits, span, failed))
 
-    def _measure(self, seen: _Measured | _Held) -> None:
+    def called(self, seen: Called | Chunks) -> None:
+        """Tell of a call of the model, or of chunks of its stream."""
+        self._later.add(seen)
+
+    def _measure(self, seen: _Measured | _Held | Called | Chunks) -> None:
         try:
-            if isinstance(seen, _Held):
+            if isinstance(seen, Called | Chunks):
+                self._calls.record(seen)
+            elif isinstance(seen, _Held):
                 labels, context = {semconv.STAGE: seen.stage}, set_span_in_context(seen.span)
                 for wait in seen.waits:
                     self._stream_held.record(wait, labels, context)
@@ -144,12 +153,12 @@ class Instruments:
         self._decisions.add((stage, action, seen.enforced, policy, model, prompt_version))
         context = set_span_in_context(seen.span)
         key = (stage, policy, action)
-        labels = self._guard_labels.get(key) or self._remember(self._guard_labels, semconv.GUARD_DURATION, key)
+        labels = self._guard_labels.get(key) or self._remember(self._guard_labels, signals.GUARD_DURATION, key)
         self._guard_duration.record(seen.seconds, labels, context)
         known = self._run_labels
         for run in seen.runs:
             key = (run.detector, stage, run.outcome.value)
-            labels = known.get(key) or self._remember(known, semconv.DETECTOR_DURATION, key)
+            labels = known.get(key) or self._remember(known, signals.DETECTOR_DURATION, key)
             self._detector_duration.record(run.seconds, labels, context)
         if seen.findings:
             self._record_findings(seen.findings, context, stage)
@@ -171,7 +180,7 @@ class Instruments:
 
     @staticmethod
     def _remember(
-        known: dict[tuple[str, str, str], dict[str, str]], row: semconv.MetricRow, key: tuple[str, str, str]
+        known: dict[tuple[str, str, str], dict[str, str]], row: signals.MetricRow, key: tuple[str, str, str]
     ) -> dict[str, str]:
         return known.setdefault(key, dict(zip(row.attributes, key, strict=True)))
 
@@ -199,11 +208,11 @@ def shared(provider: MeterProvider, version: str, schema_url: str) -> Instrument
         return made[schema_url]
 
 
-def _histogram(meter: Meter, row: semconv.MetricRow) -> Histogram:
+def _histogram(meter: Meter, row: signals.MetricRow) -> Histogram:
     return meter.create_histogram(row.name, row.unit, row.description, explicit_bucket_boundaries_advisory=row.buckets)
 
 
-def _tally(meter: Meter, row: semconv.MetricRow, before: Callable[[], None]) -> Tally:
+def _tally(meter: Meter, row: signals.MetricRow, before: Callable[[], None]) -> Tally:
     tally = Tally()
 
     def observe(_: CallbackOptions) -> Iterable[Observation]:

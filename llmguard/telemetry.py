@@ -1,4 +1,4 @@
-"""What a guard says to OpenTelemetry: a span, metrics and events of every check, never its content.
+"""What a guard says to OpenTelemetry: a span, metrics and events of every check and call, never their content.
 
 Telemetry never breaks a call: whatever goes wrong here is swallowed, logged once a component by the
 name of its exception's type, and counted in ``llmguard.telemetry.errors``.
@@ -7,20 +7,19 @@ name of its exception's type, and counted in ``llmguard.telemetry.errors``.
 from __future__ import annotations
 
 import json
-import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from threading import Lock
 from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
 
-from llmguard import __version__, content, events, semconv, spans
+from llmguard import content, events, semconv, spans
+from llmguard.call_metrics import Call
 from llmguard.content import Capture
-from llmguard.event_log import EventLog
 from llmguard.events import qualified
-from llmguard.instruments import Instruments, shared
+from llmguard.instrumented import told_elsewhere
+from llmguard.operation import IDLE, Operation
+from llmguard.providers import Providers
 from llmguard.semconv import POLICY_ID, POLICY_VERSION, STAGE, STREAMING
 from llmguard.spans import Prompt
 from llmguard.telemetry_settings import TelemetrySettings
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Prompt", "Telemetry", "TelemetrySettings"]
 
-_log = logging.getLogger(__name__)
 _SPAN_NAMES = {stage: semconv.guard_span(stage) for stage in Stage}
 
 
@@ -58,34 +56,19 @@ class Telemetry:
         logger_provider: LoggerProvider | None = None,
     ) -> None:
         self.settings = settings or TelemetrySettings.from_env()
-        self._convention = semconv.CONVENTIONS[self.settings.semconv]
-        self._capture = content.capture(self.settings.content) if self.settings.enabled else Capture.NOTHING
+        self._providers = Providers(self.settings, tracer_provider, meter_provider, logger_provider)
+        self._convention = self._providers.convention
+        self._capture = self._providers.capture
         self._captures = Capture.SPAN in self._capture or self.settings.content_hash_key is not None
         self._tells_all = Capture.EVENT in self._capture or self.settings.semconv_guardrail != "off"
-        self._lock = Lock()
-        self._errors: Counter[str] = Counter()
-        self._meter_provider = meter_provider
-        self._instruments: Instruments | None = None
-        self._measures = True
-        self._unset: metrics.MeterProvider | None = None
-        self._event_log = EventLog(logger_provider, __version__, self._convention.schema_url)
-        self._tracer: trace.Tracer = trace.NoOpTracer()
-        try:
-            schema_url = self._convention.schema_url or None
-            self._tracer = trace.get_tracer(semconv.SCOPE, __version__, tracer_provider, schema_url)
-        except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
-            self._failed("spans", error)
-        if self.settings.enabled:
-            try:
-                self._find_instruments()  # batches of models are told before the first check has ended
-            except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
-                self._failed("metrics", error)
+        self._tracer = self._providers.tracer
+        self._event_log = self._providers.event_log
+        self._failed = self._providers.failed
 
     @property
     def errors(self) -> Mapping[str, int]:
         """How often each component failed: ``spans``, ``metrics``, ``events``."""
-        with self._lock:
-            return dict(self._errors)
+        return self._providers.errors
 
     def begin(
         self, stage: Stage, policy: PolicyRef, *, streaming: bool = False, conversation: str | None = None
@@ -149,11 +132,8 @@ class Telemetry:
                     spans.emit_detect_spans(self._tracer, span, decision, thresholds)
         except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
             self._failed("spans", error)
-        try:
-            if instruments := self._instruments or self._find_instruments():
-                instruments.record(decision, span, model or "", prompt.version if prompt else "", self._failed)
-        except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
-            self._failed("metrics", error)
+        version = prompt.version if prompt else ""
+        self._providers.measure(lambda known: known.record(decision, span, model or "", version, self._failed))
         if decision.findings or failed or self._tells_all:
             self._tell(span, decision, told, roles, model)
 
@@ -165,13 +145,8 @@ class Telemetry:
             stage: when they were looked at.
             waits: seconds, one a piece.
         """
-        if not self.settings.enabled or not waits:
-            return
-        try:
-            if instruments := self._instruments or self._find_instruments():
-                instruments.held(stage.value, waits, span, self._failed)
-        except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
-            self._failed("metrics", error)
+        if self.settings.enabled and waits:
+            self._providers.measure(lambda known: known.held(stage.value, waits, span, self._failed))
 
     def abandon(self, span: Span, error: BaseException | None) -> None:
         """End the span of a check that was given up or raised.
@@ -189,6 +164,50 @@ class Telemetry:
         except Exception as ours:  # noqa: BLE001 - telemetry never breaks a call
             self._failed("spans", ours)
 
+    def operation(
+        self,
+        provider: str,
+        operation: str,
+        model: str,
+        *,
+        address: str = "",
+        port: int | None = None,
+        streaming: bool = False,
+        prompt: Prompt | None = None,
+        conversation: str | None = None,
+        client: str = "",
+        in_process: bool = False,
+    ) -> Operation:
+        """Begin to tell of a call of the model, right before it is made.
+
+        Where somebody else tells of it (see the setting ``inference_span``), only its cost is told.
+
+        Args:
+            provider: ``gen_ai.provider.name``, as the dialect says.
+            operation: ``gen_ai.operation.name``, likewise.
+            model: that is asked for, or "".
+            address: host of the server, without credentials, path or query.
+            port: of the server.
+            streaming: whether the answer comes in chunks.
+            prompt: the template that the texts were made with.
+            conversation: the conversation's id.
+            client: import name of the client package that makes the call, as ``openai``; "" when none does.
+            in_process: whether the model runs in this process.
+        """
+        if not self.settings.enabled:
+            return IDLE
+        try:
+            owned = self.settings.inference_span == "always"
+            if self.settings.inference_span == "auto":
+                owned = not told_elsewhere(operation, client)
+            if owned or self.settings.prices is not None:
+                call = Call(provider, operation, model, address, port)
+                way = {"streaming": streaming, "in_process": in_process, "owned": owned}
+                return Operation(self._providers, call, prompt, conversation, **way)
+        except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
+            self._failed("spans", error)
+        return IDLE
+
     def reload(self, policy: PolicyRef, error: Exception | None) -> None:
         """Tell that a policy was read again.
 
@@ -199,11 +218,7 @@ class Telemetry:
         if not self.settings.enabled:
             return
         outcome = "ok" if error is None else "error"
-        try:
-            if instruments := self._instruments or self._find_instruments():
-                instruments.reloaded(outcome, policy.name)
-        except Exception as ours:  # noqa: BLE001 - telemetry never breaks a call
-            self._failed("metrics", ours)
+        self._providers.measure(lambda known: known.reloaded(outcome, policy.name))
         try:
             if self._event_log.ready():
                 self._event_log.emit([events.reload(policy, outcome, error)], None)
@@ -281,36 +296,3 @@ class Telemetry:
             self._event_log.emit(made, span)
         except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
             self._failed("events", error)
-
-    def _find_instruments(self) -> Instruments | None:
-        """The instruments, once there is a provider that measures."""
-        if not self._measures:
-            return None
-        provider = self._meter_provider or metrics.get_meter_provider()
-        # The API's own provider measures nothing, until an SDK is set up in its place.
-        if provider is self._unset:
-            return None
-        if type(provider).__module__.startswith("opentelemetry.metrics"):
-            self._unset = provider
-            return None
-        try:
-            found = shared(provider, __version__, self._convention.schema_url)
-        except Exception:
-            self._measures = False
-            raise
-        self._measures = found is not None
-        with self._lock:
-            if found is not None and self._instruments is None:
-                self._instruments = found
-                for component, times in self._errors.items():
-                    found.failed(component, times)
-        return found
-
-    def _failed(self, component: str, error: Exception) -> None:
-        with self._lock:
-            self._errors[component] += 1
-            first = self._errors[component] == 1
-            if self._instruments is not None:
-                self._instruments.failed(component)
-        if first:
-            _log.warning("telemetry of %s failed with %s; from now on only counted", component, qualified(error))

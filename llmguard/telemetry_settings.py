@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 from llmguard.errors import ConfigurationError, nearest
+from llmguard.prices import Price, Prices
 from llmguard.semconv import CONTENT_MODES, CONVENTIONS
 
 _PREFIX = "LLMGUARD_TELEMETRY_"
@@ -29,6 +31,10 @@ class TelemetrySettings:
         content: where cleared texts go: ``NO_CONTENT``, ``SPAN_ONLY``, ``EVENT_ONLY``, ``SPAN_AND_EVENT`` in any
             case, or ``env`` for what ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` says.
         content_hash_key: key of ``llmguard.content.hash``, at least 16 bytes; None leaves the hash out.
+        inference_span: who tells of the call of the model itself. ``auto``: llmguard does, unless another
+            instrumentation of the client is active or the call is made inside its span; ``always``; ``never``.
+        prices: what tokens cost, for ``llmguard.cost``: the path of a YAML or JSON file, or a mapping. There are none
+            built in.
         enabled: False emits nothing at all.
 
     Raises:
@@ -42,11 +48,19 @@ class TelemetrySettings:
     span_events: bool = False
     content: str = "env"
     content_hash_key: bytes | None = field(default=None, repr=False)
+    inference_span: str = "auto"
+    prices: Prices | Mapping[str, Price | Mapping[str, float]] | str | Path | None = None
     enabled: bool = True
 
     def __post_init__(self) -> None:
         _one_of("semconv", self.semconv, tuple(CONVENTIONS))
         _one_of("semconv_guardrail", self.semconv_guardrail, ("off", "experimental"))
+        _one_of("inference_span", self.inference_span, ("auto", "always", "never"))
+        if self.prices is not None:
+            try:
+                object.__setattr__(self, "prices", Prices.from_any(self.prices))
+            except ConfigurationError as error:
+                raise ConfigurationError(f"telemetry.prices: {error}") from None
         if not isinstance(self.content, str) or self.content.strip().upper() not in (*CONTENT_MODES, "ENV"):
             hint = nearest(str(self.content).upper(), CONTENT_MODES)
             raise ConfigurationError(f"telemetry.content: {self.content!r} is no content mode{hint}")
@@ -56,6 +70,11 @@ class TelemetrySettings:
         key = self.content_hash_key
         if key is not None and (not isinstance(key, bytes) or len(key) < _MIN_KEY_BYTES):
             raise ConfigurationError(f"telemetry.content_hash_key: it takes at least {_MIN_KEY_BYTES} bytes")
+
+    @property
+    def price_table(self) -> Prices | None:
+        """``prices``, read; None where none are given."""
+        return self.prices if isinstance(self.prices, Prices) else None
 
     @classmethod
     def parse(cls, options: Mapping[str, object], *, source: str = "") -> TelemetrySettings:

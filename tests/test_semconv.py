@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from llmguard import semconv
+from llmguard import semconv, signals
 from llmguard.exporters.otlp import content_key
 from llmguard.types import Stage
 
@@ -33,7 +33,7 @@ def test_the_docs_name_every_table_and_row(generator: ModuleType) -> None:
     for name, table in generator.tables().items():
         assert f"<!-- {name} -->" in page
         assert len(table.splitlines()) > 2
-    for row in (*semconv.SPANS, *semconv.EVENTS, *semconv.METRICS):
+    for row in (*signals.SPANS, *signals.EVENTS, *signals.METRICS):
         assert f"| `{row.name}` |" in page
 
 
@@ -49,8 +49,8 @@ def test_our_names_are_ours_and_lower_case() -> None:
         assert " " not in name
 
 
-@pytest.mark.parametrize("row", semconv.METRICS, ids=lambda row: row.name)
-def test_no_metric_has_an_id_a_score_or_text_as_a_label(row: semconv.MetricRow) -> None:
+@pytest.mark.parametrize("row", signals.METRICS, ids=lambda row: row.name)
+def test_no_metric_has_an_id_a_score_or_text_as_a_label(row: signals.MetricRow) -> None:
     forbidden = {
         semconv.SCORE,
         semconv.CONVERSATION,
@@ -59,24 +59,34 @@ def test_no_metric_has_an_id_a_score_or_text_as_a_label(row: semconv.MetricRow) 
         semconv.OUTPUT_MESSAGES,
         semconv.FINDING_LENGTH,
         semconv.ERROR_TYPE,
+        semconv.RESPONSE_ID,
     }
+    if row is signals.CALL_DURATION:  # the conventions demand it there; its values are bounded
+        forbidden.remove(semconv.ERROR_TYPE)
     assert not forbidden & set(row.attributes)
     assert list(row.buckets) == sorted(set(row.buckets))
     assert bool(row.buckets) is (row.kind == "histogram")
 
 
 def test_the_buckets_are_the_agreed_ones() -> None:
-    assert semconv.GUARD_DURATION.buckets == (
+    assert signals.GUARD_DURATION.buckets == (
         *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),
         *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
     )
-    assert semconv.DETECTOR_DURATION.buckets == semconv.GUARD_DURATION.buckets
-    assert semconv.DETECTOR_SCORE.buckets == tuple(round(0.05 * n, 2) for n in range(1, 21))
+    assert signals.DETECTOR_DURATION.buckets == signals.GUARD_DURATION.buckets
+    assert signals.DETECTOR_SCORE.buckets == tuple(round(0.05 * n, 2) for n in range(1, 21))
+    assert signals.CALL_DURATION.buckets == (
+        *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28),
+        *(2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+    )
+    assert (signals.TOKEN_USAGE.buckets[0], signals.TOKEN_USAGE.buckets[-1]) == (1, 67108864)
 
 
 def test_span_names_come_from_closed_sets() -> None:
     assert [semconv.guard_span(stage) for stage in Stage][:2] == ["llmguard.guard input", "llmguard.guard output"]
     assert semconv.detect_span("pii") == "llmguard.detect pii"
+    assert semconv.operation_span("chat", "m-1") == "chat m-1"
+    assert semconv.operation_span("chat", "") == "chat"
 
 
 @pytest.mark.parametrize(

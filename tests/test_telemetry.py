@@ -1,27 +1,24 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from telemetry_sdk import Sdk
 
-from llmguard import events, instruments, semconv
+from llmguard import events, instruments, semconv, signals
 from llmguard.content import Capture, capture, content_hash
 from llmguard.errors import ConfigurationError
 from llmguard.telemetry import Prompt, Telemetry, TelemetrySettings
@@ -32,81 +29,13 @@ SECRET = "canary-4111-1111"
 CLEAN = "cleared <CREDIT_CARD_1>"
 
 
-class Sdk:
-    """A real SDK with in-memory exporters."""
-
-    def __init__(self, sampler: Sampler | None = None, length: int | None = None) -> None:
-        self.span_exporter = InMemorySpanExporter()
-        self.tracers = TracerProvider(
-            sampler=sampler,
-            span_limits=SpanLimits(max_span_attribute_length=length),
-            shutdown_on_exit=False,
-        )
-        self.tracers.add_span_processor(SimpleSpanProcessor(self.span_exporter))
-        self.reader = InMemoryMetricReader()
-        self.meters = MeterProvider(metric_readers=[self.reader], shutdown_on_exit=False)
-        self.log_exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
-        self.loggers = LoggerProvider(
-            shutdown_on_exit=False, log_record_limits=LogRecordLimits(max_log_record_attribute_length=length)
-        )
-        self.loggers.add_log_record_processor(SimpleLogRecordProcessor(self.log_exporter))
-
-    def telemetry(self, **settings: Any) -> Telemetry:
-        return Telemetry(
-            TelemetrySettings(**settings),
-            tracer_provider=self.tracers,
-            meter_provider=self.meters,
-            logger_provider=self.loggers,
-        )
-
-    @property
-    def spans(self) -> Sequence[ReadableSpan]:
-        return self.span_exporter.get_finished_spans()
-
-    @property
-    def span(self) -> ReadableSpan:
-        (span,) = self.spans
-        return span
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        return dict(self.span.attributes or {})
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        records = [data.log_record for data in self.log_exporter.get_finished_logs()]
-        return [dict(record.attributes or {}) for record in records if record.event_name == name]
-
-    def metrics(self) -> dict[str, Any]:
-        data = self.reader.get_metrics_data()
-        if data is None:
-            return {}
-        return {m.name: m for r in data.resource_metrics for scope in r.scope_metrics for m in scope.metrics}
-
-    def sums(self, row: semconv.MetricRow) -> dict[tuple[Any, ...], float]:
-        points: Sequence[NumberDataPoint] = self.metrics()[row.name].data.data_points
-        return {tuple((p.attributes or {}).get(key) for key in row.attributes): p.value for p in points}
-
-    def all_told(self) -> str:
-        """Everything that left, as text."""
-        logs = [record.log_record for record in self.log_exporter.get_finished_logs()]
-        data = self.reader.get_metrics_data()
-        return "\n".join(
-            [span.to_json() for span in self.spans]
-            + [f"{log.body!r} {log.event_name} {dict(log.attributes or {})}" for log in logs]
-            + ([data.to_json()] if data else [])
-        )
-
-
 @pytest.fixture
 def sdk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sdk]:
     for name in list(os.environ):
         if name.startswith(("OTEL_", "LLMGUARD_")):
             monkeypatch.delenv(name)
-    made = Sdk()
-    yield made
-    made.tracers.shutdown()
-    made.meters.shutdown()
-    made.loggers.shutdown()
+    with contextlib.closing(Sdk()) as made:
+        yield made
 
 
 def run(name: str = "pii", outcome: Outcome = Outcome.PASS, **more: Any) -> DetectorRun:
@@ -283,16 +212,16 @@ def test_durations_are_recorded_with_their_buckets(sdk: Sdk) -> None:
         "llmguard.policy.id": "support-bot",
         "llmguard.action": "allow",
     }
-    assert (guard.sum, guard.explicit_bounds) == (0.004, semconv.GUARD_DURATION.buckets)
+    assert (guard.sum, guard.explicit_bounds) == (0.004, signals.GUARD_DURATION.buckets)
     detectors = metrics["llmguard.detector.duration"].data.data_points
     assert {(p.attributes["llmguard.detector.name"], p.attributes["llmguard.detector.outcome"]) for p in detectors} == {
         ("pii", "pass"),
         ("secrets", "pass"),
     }
     (score,) = metrics["llmguard.detector.score"].data.data_points
-    assert (score.sum, score.count, score.explicit_bounds) == (0.8, 1, semconv.DETECTOR_SCORE.buckets)
-    assert [metrics[row.name].unit for row in semconv.METRICS if row.name in metrics] == [
-        row.unit for row in semconv.METRICS if row.name in metrics
+    assert (score.sum, score.count, score.explicit_bounds) == (0.8, 1, signals.DETECTOR_SCORE.buckets)
+    assert [metrics[row.name].unit for row in signals.METRICS if row.name in metrics] == [
+        row.unit for row in signals.METRICS if row.name in metrics
     ]
 
 
@@ -302,12 +231,12 @@ def test_decisions_and_findings_are_counted_as_monotonic_sums(sdk: Sdk) -> None:
     tell(telemetry, decision(), model="gpt-6", prompt=Prompt("greeting", "7"))
     two = (finding(), finding(), finding(Action.ALLOW, category="URL"))
     tell(telemetry, decision(Action.REDACT, findings=two, enforced=False))
-    assert sdk.sums(semconv.DECISIONS) == {
+    assert sdk.sums(signals.DECISIONS) == {
         ("input", "allow", True, "support-bot", None, None): 1,
         ("input", "allow", True, "support-bot", "gpt-6", "7"): 1,
         ("input", "redact", False, "support-bot", None, None): 1,
     }
-    assert sdk.sums(semconv.FINDINGS) == {
+    assert sdk.sums(signals.FINDINGS) == {
         ("pii", "CREDIT_CARD", "input", "redact"): 2,
         ("pii", "URL", "input", "allow"): 1,
     }
@@ -317,14 +246,14 @@ def test_decisions_and_findings_are_counted_as_monotonic_sums(sdk: Sdk) -> None:
 def test_guards_that_share_a_provider_share_its_counters(sdk: Sdk) -> None:
     tell(sdk.telemetry(), decision())
     tell(sdk.telemetry(), decision())
-    assert list(sdk.sums(semconv.DECISIONS).values()) == [2]
+    assert list(sdk.sums(signals.DECISIONS).values()) == [2]
 
 
 def test_labels_from_callers_are_bounded(sdk: Sdk) -> None:
     telemetry = sdk.telemetry()
     for index in range(130):
         tell(telemetry, decision(), model=f"m{index}", prompt=Prompt("p", str(index)))
-    sums = sdk.sums(semconv.DECISIONS)
+    sums = sdk.sums(signals.DECISIONS)
     assert len({key[4] for key in sums}) == 101
     assert sums[("input", "allow", True, "support-bot", "other", "other")] == 30
 
@@ -335,7 +264,7 @@ def test_labels_are_those_of_the_table(sdk: Sdk) -> None:
     tell(telemetry, decided, model="m", prompt=Prompt("p", "1"))
     telemetry.reload(POLICY, None)
     for name, metric in sdk.metrics().items():
-        (row,) = [row for row in semconv.METRICS if row.name == name]
+        (row,) = [row for row in signals.METRICS if row.name == name]
         for point in metric.data.data_points:
             assert set(point.attributes) == set(row.attributes)
 
@@ -359,7 +288,7 @@ def test_metrics_do_not_need_the_span_to_be_sampled(sdk: Sdk) -> None:
     unsampled = Sdk(sampler=ALWAYS_OFF)
     tell(unsampled.telemetry(), decision())
     assert not unsampled.spans
-    assert list(unsampled.sums(semconv.DECISIONS).values()) == [1]
+    assert list(unsampled.sums(signals.DECISIONS).values()) == [1]
 
 
 def test_threads_lose_no_count(sdk: Sdk) -> None:
@@ -374,7 +303,7 @@ def test_threads_lose_no_count(sdk: Sdk) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert list(sdk.sums(semconv.DECISIONS).values()) == [400]
+    assert list(sdk.sums(signals.DECISIONS).values()) == [400]
     assert len(sdk.spans) == 400
 
 
@@ -426,7 +355,7 @@ def test_the_strongest_findings_are_told_when_there_are_too_many(sdk: Sdk) -> No
     assert len(told) == events.MAX_FINDINGS
     assert told[0]["llmguard.action"] == "block"
     assert sdk.attributes["llmguard.findings.dropped"] == 201 - events.MAX_FINDINGS
-    assert sum(sdk.sums(semconv.FINDINGS).values()) == 201
+    assert sum(sdk.sums(signals.FINDINGS).values()) == 201
 
 
 def test_an_output_is_evaluated(sdk: Sdk) -> None:
@@ -464,7 +393,7 @@ def test_a_reload_is_told_and_counted(sdk: Sdk) -> None:
         None,
         "llmguard.errors.ConfigurationError",
     ]
-    assert sdk.sums(semconv.RELOADS) == {("ok", "support-bot"): 1, ("error", "support-bot"): 1}
+    assert sdk.sums(signals.RELOADS) == {("ok", "support-bot"): 1, ("error", "support-bot"): 1}
 
 
 def test_every_event_says_what_the_table_says(sdk: Sdk) -> None:
@@ -472,7 +401,8 @@ def test_every_event_says_what_the_table_says(sdk: Sdk) -> None:
     tell(telemetry, decision(Action.REDACT, findings=(finding(),), stage=Stage.OUTPUT), model="m")
     tell(telemetry, decision(runs=(run(outcome=Outcome.TIMEOUT),)))
     telemetry.reload(POLICY, ValueError())
-    rows = {row.name: row for row in semconv.EVENTS}
+    telemetry.operation("openai", "chat", "m", prompt=Prompt("p", "1")).end(error=ValueError())
+    rows = {row.name: row for row in signals.EVENTS}
     seen = set()
     for data in sdk.log_exporter.get_finished_logs():
         name = data.log_record.event_name
@@ -652,8 +582,8 @@ def test_a_broken_provider_breaks_nothing_and_is_counted(
     if component != "spans":
         assert len(sdk.spans) == 6
     if component != "metrics":
-        assert list(sdk.sums(semconv.DECISIONS).values()) == [3]
-        assert sdk.sums(semconv.ERRORS) == {(component,): telemetry.errors[component]}
+        assert list(sdk.sums(signals.DECISIONS).values()) == [3]
+        assert sdk.sums(signals.ERRORS) == {(component,): telemetry.errors[component]}
     if component != "events":
         assert len(sdk.events("llmguard.finding")) == 3
 
@@ -683,7 +613,7 @@ def test_an_answer_that_is_none_breaks_nothing(sdk: Sdk) -> None:
     tell(telemetry, decision(texts=text))
     assert telemetry.errors == {"events": 2}
     assert len(sdk.spans) == 2
-    assert sum(sdk.sums(semconv.DECISIONS).values()) == 2
+    assert sum(sdk.sums(signals.DECISIONS).values()) == 2
 
 
 def test_disabled_telemetry_says_nothing(sdk: Sdk) -> None:
