@@ -25,6 +25,6 @@ def test_every_detector_keeps_the_promises(name: str) -> None:
     check_detector(load(name, OPTIONS.get(name, {})), texts=TEXTS)
 
 
-@pytest.mark.parametrize("name", ["keywords", "pii", "secrets"])
+@pytest.mark.parametrize("name", ["keywords", "pii", "secrets", "unicode"])
 def test_a_stream_need_not_wait_for_the_detectors_of_patterns(name: str) -> None:
     assert isinstance(load(name, OPTIONS.get(name, {})), Incremental)
