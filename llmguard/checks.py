@@ -42,11 +42,14 @@ class About(NamedTuple):
         uncovered: how many parts of the request or the answer no detector can read, such as images: each counts as a
             text of which nothing was looked at, behind the others in the decision's ``coverage``.
         beside: documents that the texts must keep to; only detectors that compare texts are shown them.
+        answered: whether the texts stand in an answer, whatever their stage: what is taken out of them is not put back
+            where the model says it again.
     """
 
     model: str = ""
     uncovered: int = 0
     beside: tuple[Text, ...] = ()
+    answered: bool = False
 
 
 NOTHING_MORE = About()
@@ -293,7 +296,7 @@ class Check:
                     hows,
                     self._vault,
                     scope,
-                    restorable=self._stage not in _OF_THE_MODEL,
+                    restorable=self._stage not in _OF_THE_MODEL and not self._about.answered,
                 )
                 for text, hows in zip(group, chosen, strict=True)
             ]

@@ -7,9 +7,9 @@ whole, as if it had never come in pieces, so a stream decides as a check does.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Generator, Sequence
 
+from llmguard.gathered import Gathered
 from llmguard.hits import Hit, acts, checked, demoted, moved, severity, shifted, span_of, well_formed, withheld
 from llmguard.pipeline import Pipeline
 from llmguard.policy import Rule
@@ -97,7 +97,7 @@ class Growing:
         self._clear = clear
         self._in_one_piece = whole
         self._held = whole or self._stream.held
-        self._all = io.StringIO()
+        self._all = Gathered()
         self._length = 0
         self._window = ""  # the text from ``_base`` on, without what is ``_fresh``
         self._base = 0
@@ -155,8 +155,13 @@ class Growing:
         seen = well_formed(window)
         if self._stream.windowed:
             yield from self._look_at_windows(seen)
-            if self.blocked:
-                return ""
+        piece = "" if self.blocked else (yield from self._look(window, seen))
+        if self._gone - self._base >= _KEPT:
+            self._forget(window)
+        return piece
+
+    def _look(self, window: str, seen: str) -> Generator[Run, None, str]:
+        """What may go out of the window, once the detectors have looked at it."""
         settled = self._settled(seen)
         if self.blocked:
             return ""
@@ -171,10 +176,7 @@ class Growing:
             found = self._judged(run.verdicts[0], self._base, settled)
             if self.blocked:
                 return ""
-        piece = self._out(window, self._base + settled, found)
-        if self._gone - self._base >= _KEPT:
-            self._forget(window)
-        return piece
+        return self._out(window, self._base + settled, found)
 
     def close(self, beside: Sequence[Text] = ()) -> Generator[Run, None, str]:
         """What goes out at the end: the whole text is checked. Yields the runs that have to be waited for.

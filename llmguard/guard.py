@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from llmguard.dialects.wire import Body, Dialect
+    from llmguard.operation import Operation
     from llmguard.policy_watch import Watcher
 
 P = ParamSpec("P")
@@ -283,6 +285,31 @@ class Guard:
             yield
         finally:
             _PROMPT.set(before)
+
+    def operation(
+        self, dialect: Dialect, asked: Body, address: str = "", port: int | None = None, *, client: str = ""
+    ) -> Operation:
+        """Begin to tell of a call of a model, right before it is made: for those who make the call.
+
+        Args:
+            dialect: of the call.
+            asked: the request, as the dialect read it.
+            address: host of the server.
+            port: of the server.
+            client: import name of the client package that makes the call, or "".
+        """
+        conversation = current(self)
+        return self._telemetry.operation(
+            dialect.provider,
+            dialect.operation,
+            asked.model,
+            address=address,
+            port=port,
+            streaming=asked.stream,
+            prompt=_PROMPT.get(),
+            conversation=None if conversation is None else conversation.name,
+            client=client,
+        )
 
     def warm(self) -> None:
         """Make ready what streams need, which takes a second where many patterns are looked for.

@@ -71,6 +71,7 @@ def window_end(text: str, start: int, tokens: int) -> int | None:
     for number, token in enumerate(_TOKEN.finditer(text, start), 1):
         if number == tokens:
             end = token.end()
-            whole = end < len(text) or end - token.start() == 16 or not text[end - 1].isalnum() and text[end - 1] != "_"
-            return end if whole else None
+            last = text[end - 1]
+            grows = end == len(text) and end - token.start() < 16 and (last.isalnum() or last == "_")
+            return None if grows else end
     return None

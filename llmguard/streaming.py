@@ -83,7 +83,7 @@ class StreamCheck:
         self._channels: dict[str, _Channel] = {}
         self._roles: list[Role] = []
         self._spent = 0.0
-        self._waits = array("d")
+        self._waits = array("f")
         self._decision: Decision | None = None
 
     @property

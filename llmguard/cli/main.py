@@ -14,6 +14,7 @@ from llmguard.cli import detectors, models, policy
 from llmguard.cli.check import check
 from llmguard.cli.doctor import doctor
 from llmguard.cli.eval import evaluation
+from llmguard.cli.serve import serve
 from llmguard.errors import DetectorError, LlmGuardError
 
 
@@ -35,6 +36,7 @@ app.command()(check)
 app.command("eval")(evaluation)
 app.command("detectors")(detectors.table)
 app.command()(doctor)
+app.command()(serve)
 app.add_typer(policy.app, name="policy")
 app.add_typer(models.app, name="models")
 

@@ -1,4 +1,4 @@
-"""A detector of scope sentence: it is given sentences, however its texts come, so that a stream finds what a check finds."""
+"""A detector of scope sentence is given sentences, however its texts come: a stream finds what a check finds."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from llmguard.dialects import anthropic_ending as ending
 from llmguard.dialects.anthropic_blocks import block, blocks, citations, tools
 from llmguard.dialects.openai_common import asked
 from llmguard.dialects.reader import (
@@ -24,7 +25,7 @@ from llmguard.dialects.reader import (
     total,
     word,
 )
-from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Route, Usage
+from llmguard.dialects.wire import Body, Delta, Event, Frame, Framing, Json, Route, Usage
 from llmguard.types import Role, Stage
 
 _ROLES = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT}
@@ -36,14 +37,6 @@ _MUTE = frozenset({"metadata", "thinking", "tool_choice", "cache_control", "mcp_
 _NAMES = frozenset({"model", "service_tier", "inference_geo", "speed", "user_profile_id", "workspace_id"})
 _ANSWER_MUTE = frozenset({"usage", "stop_details", "content", "stop_sequence", "container", "context_management"})
 _ANSWER_NAMES = frozenset({"id", "type", "role", "model", "stop_reason"})
-
-#: By the type of a delta: its key, the stage, and the kind of channel.
-_DELTAS = {
-    "text_delta": ("text", Stage.OUTPUT, "text"),
-    "thinking_delta": ("thinking", Stage.OUTPUT, "thinking"),
-    "input_json_delta": ("partial_json", Stage.TOOL_CALL, "input"),
-    "compaction_delta": ("content", Stage.OUTPUT, "content"),
-}
 
 
 class AnthropicMessages:
@@ -113,7 +106,7 @@ class AnthropicMessages:
     def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
         """An answer with the stop reason ``refusal`` that says ``text``."""
         said: list[Json] = [{"type": "text", "text": text, "citations": None}] if text else []
-        return {**_opened(request.model), "content": said, "stop_reason": "refusal"}
+        return {**ending.opened(request.model), "content": said, "stop_reason": "refusal"}
 
     def status(self, request: Body) -> int:
         """A refusal is an answer."""
@@ -121,28 +114,11 @@ class AnthropicMessages:
 
     def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
         """Closes the open blocks, says ``text`` in a block of its own, and stops with the reason ``refusal``."""
-        data = [frame.data for frame in seen if isinstance(frame.data, dict)]
-        if any([one.get("type") in ("message_stop", "error") for one in data]):
-            return []
-        events: list[dict[str, Json]] = []
-        if not any(one.get("type") == "message_start" for one in data):
-            events.append({"type": "message_start", "message": _opened(asked(request, "model").get("model", ""))})
-        begun = [index(one, "index") for one in data if one.get("type") == "content_block_start"]
-        ended = {index(one, "index") for one in data if one.get("type") == "content_block_stop"}
-        events += [{"type": "content_block_stop", "index": at} for at in begun if at not in ended]
-        if text:
-            at = max(begun, default=-1) + 1
-            events += [
-                {"type": "content_block_start", "index": at, "content_block": {"type": "text", "text": ""}},
-                {"type": "content_block_delta", "index": at, "delta": {"type": "text_delta", "text": text}},
-                {"type": "content_block_stop", "index": at},
-            ]
-        usage = {"output_tokens": 0}
-        for one in data:
-            usage = _output(one) or usage
-        stop = {"stop_reason": "refusal", "stop_sequence": None}
-        events += [{"type": "message_delta", "delta": stop, "usage": usage}, {"type": "message_stop"}]
-        return [Frame(one, one["type"]) for one in events]
+        return ending.ending(seen, text, asked(request, "model").get("model", ""))
+
+    def more(self, frame: Frame, delta: Delta, text: str) -> Frame:
+        """See `carry.Continues`."""
+        return ending.more(frame, delta, text)
 
     def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body."""
@@ -155,28 +131,6 @@ def _form(reader: Reader, value: Mapping[str, Json], path: str) -> None:
     if "format" in value:
         _form(reader, optional(value["format"], f"{path}/format"), f"{path}/format")
     reader.rest(value, path, {"schema", "format"}, {"type", "effort"})
-
-
-def _opened(model: str) -> dict[str, Json]:
-    """A message that says nothing yet."""
-    return {
-        "id": "msg_llmguard",
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        "usage": {"input_tokens": 0, "output_tokens": 0},
-    }
-
-
-def _output(data: Mapping[str, Json]) -> dict[str, int] | None:
-    """What an event says of the tokens put out."""
-    inner = data.get("message")
-    usage = (inner if isinstance(inner, dict) else data).get("usage")
-    count = number(usage, "output_tokens", "/usage") if isinstance(usage, dict) else None
-    return None if count is None else {"output_tokens": count}
 
 
 def _start(data: Mapping[str, Json]) -> Event:
@@ -206,8 +160,8 @@ def _block_delta(data: Mapping[str, Json]) -> Event:
     delta = mapping(data.get("delta"), "/delta")
     sort = word(delta, "type", "/delta")
     known: set[str] = set()
-    if sort in _DELTAS:
-        key, stage, below = _DELTAS[sort]
+    if sort in ending.DELTAS:
+        key, stage, below = ending.DELTAS[sort]
         channel = f"{index(data, 'index')}/{below}"
         reader.text(delta.get(key), f"/delta/{key}", stage, None, channel, json=below == "input")
         known.add(key)

@@ -55,7 +55,8 @@ class SseDecoder:
         self._returns = self._returns or b"\r" in data
         raws = [] if self._begun and not self._after_cr else self._opening()
         start = len(raws[0].raw) if raws else 0
-        while start < len(held) and self._begun and 0 < (end := self._end(start)) - start <= self._limit:
+        shortest = max(self._limit, 2)  # a line end of two bytes, which may come in two pieces
+        while start < len(held) and self._begun and 0 < (end := self._end(start)) - start <= shortest:
             raws.append(_piece(bytes(held[start:end])))
             start = end
         if start:

@@ -24,6 +24,7 @@ from llmguard.dialects.openai_common import (
     finished,
     index_of,
     is_name,
+    is_whole,
     model_of,
     opened,
     role_of,
@@ -226,6 +227,8 @@ def _calls(reader: Reader, key: str, value: Json, path: str, choice: str) -> Non
             if call.get(kind) is not None:
                 channel = f"{choice}/tool/{tool}/{said}" if choice else ""
                 _call(reader, call[kind], child(where, kind), said, channel)
+                if channel and call.get("index") is None and is_whole(call[kind].get(said)):
+                    reader.ends.append(channel)
         reader.rest(call, where, _CALL)
 
 

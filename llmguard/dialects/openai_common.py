@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from llmguard.dialects import strict
 from llmguard.dialects.pointer import child, strings
 from llmguard.dialects.reader import Reader, exact, word
 from llmguard.dialects.wire import Frame, Json, Part, Usage
@@ -126,6 +127,16 @@ def role_of(message: Mapping[str, Json], path: str) -> str:
     if not isinstance(role, str) or not is_name(role):
         raise DialectError(f"{path}/role: must be the name of a role")
     return role
+
+
+def is_whole(arguments: Json) -> bool:
+    """Whether nothing can follow what a call is told: it is an object that has been closed."""
+    if not isinstance(arguments, str) or not arguments.rstrip().endswith("}"):
+        return False
+    try:
+        return isinstance(strict.parse(arguments.encode("utf-8", "surrogatepass"), surrogates=True), dict)
+    except DialectError:
+        return False
 
 
 def check_answer(body: Mapping[str, Json], key: str, error: str) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from llmguard.dialects import openai_responses_ending as ending
 from llmguard.dialects import openai_responses_stream as stream
 from llmguard.dialects import pointer
 from llmguard.dialects.openai_common import asked
 from llmguard.dialects.openai_responses_items import content, item
 from llmguard.dialects.openai_responses_tools import form, tools
 from llmguard.dialects.reader import Reader, Says, flag, mapping, members, number, objects, optional, word
-from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Numbered, Route, Usage
+from llmguard.dialects.wire import Body, Delta, Event, Frame, Framing, Json, Numbered, Route, Usage
 from llmguard.types import Role, Stage
 
 _TOLD = frozenset({"instructions", "tools", "text", "prompt"})
@@ -82,7 +83,7 @@ class OpenAiResponses:
 
     def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
         """An answer that was not completed because of a content filter, and that says ``text``."""
-        return stream.response(request.model, [stream.message(stream.MESSAGE, text)] if text else [])
+        return ending.response(request.model, [ending.message(ending.MESSAGE, text)] if text else [])
 
     def status(self, request: Body) -> int:
         """A refusal is an answer."""
@@ -90,7 +91,11 @@ class OpenAiResponses:
 
     def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
         """A last message with ``text``, then ``response.incomplete``; sequence numbers go on."""
-        return stream.ending(seen, text, asked(request, "model").get("model", ""))
+        return ending.ending(seen, text, asked(request, "model").get("model", ""))
+
+    def more(self, frame: Frame, delta: Delta, text: str) -> Frame:
+        """See `carry.Continues`."""
+        return ending.more(frame, delta, text)
 
     def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body."""

@@ -7,15 +7,12 @@ Follows https://platform.openai.com/docs/api-reference/responses-streaming.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from llmguard.dialects.openai_responses_items import annotation, content, item, shell
 from llmguard.dialects.reader import Reader, Says, index, mapping, objects, word
 from llmguard.dialects.wire import Event, Frame, Json
 from llmguard.types import Role, Stage
-
-#: The ids of what we make ourselves; a dialect has neither dice nor a clock, so it was also created at 0.
-RESPONSE, MESSAGE = "resp_llmguard", "msg_llmguard"
 
 _OUT, _CALL = Stage.OUTPUT, Stage.TOOL_CALL
 
@@ -117,104 +114,3 @@ def _failed(data: Mapping[str, Json]) -> Event:
     reader.tree(data, "", Stage.OUTPUT, None, _PLAIN | {"code", "param"})
     code = word(error, "code", path) or (word(error, "type", path) if path else "") or "error"
     return reader.event(error=code, last=True)
-
-
-def message(identity: str, text: str) -> dict[str, Json]:
-    """A message that was cut short by a content filter, and that says ``text``; no part when there is none."""
-    parts = [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}] if text else []
-    return {"id": identity, "type": "message", "status": "incomplete", "role": "assistant", "content": parts}
-
-
-def response(
-    model: str, output: list[dict[str, Json]], identity: str = RESPONSE, created: int = 0, status: str = ""
-) -> dict[str, Json]:
-    """A response object: one that a content filter ended, unless ``status`` says otherwise."""
-    return {
-        "id": identity,
-        "object": "response",
-        "created_at": created,
-        "status": status or "incomplete",
-        "error": None,
-        "incomplete_details": None if status else {"reason": "content_filter"},
-        "instructions": None,
-        "max_output_tokens": None,
-        "model": model,
-        "output": output,
-        "parallel_tool_calls": True,
-        "previous_response_id": None,
-        "reasoning": {"effort": None, "summary": None},
-        "store": False,
-        "temperature": None,
-        "text": {"format": {"type": "text"}},
-        "tool_choice": "auto",
-        "tools": [],
-        "top_p": None,
-        "truncation": "disabled",
-        "usage": None,
-        "user": None,
-        "metadata": {},
-    }
-
-
-def ending(seen: Sequence[Frame], text: str, model: str) -> list[Frame]:
-    """The events that end a stream: open items close, a message says ``text``, and the response is incomplete.
-
-    Texts that went out are not said again: the items before the last message stand in the last event as messages
-    without content, so that no call that was cut off looks like one to be made. Nothing follows a stream that is over.
-    """
-    data = [frame.data for frame in seen if isinstance(frame.data, dict)]
-    if any([word(one, "type") in LAST for one in data]):
-        return []
-    started = next((one["response"] for one in data if isinstance(one.get("response"), dict)), None)
-    number = max([index(one, "sequence_number") for one in data], default=-1)
-    identity, model = (word(started, "id"), word(started, "model")) if started else (RESPONSE, model)
-    created = started.get("created_at") if started else None
-    created = int(created) if isinstance(created, (int, float)) else 0
-    events: list[dict[str, Json]] = []
-    if started is None:
-        events.append({"type": "response.created", "response": response(model, [], identity, created, "in_progress")})
-    items, open_items = _items(data)
-    output = [message(items[at] or MESSAGE, "") for at in sorted(items)]
-    for at, closed in zip(sorted(items), output, strict=True):
-        if open_items.get(at) == "message":
-            events.append({"type": "response.output_item.done", "output_index": at, "item": closed})
-    if text:
-        said = message(MESSAGE, text)
-        events += _said(said, max(items, default=-1) + 1, text)
-        output.append(said)
-    events.append({"type": "response.incomplete", "response": response(model, output, identity, created)})
-    return [Frame({**one, "sequence_number": number + 1 + at}, one["type"]) for at, one in enumerate(events)]
-
-
-def _items(data: Sequence[Mapping[str, Json]]) -> tuple[dict[int, str], dict[int, str]]:
-    """The ids of the items by their index, and the types of those that did not end."""
-    ids: dict[int, str] = {}
-    open_items: dict[int, str] = {}
-    for one in data:
-        if "output_index" not in one:
-            continue
-        at, found = index(one, "output_index"), one.get("item")
-        if isinstance(found, dict):
-            ids[at] = word(found, "id", "/item") or ids.get(at, "")
-            open_items[at] = word(found, "type", "/item")
-            if one.get("type") == "response.output_item.done":
-                del open_items[at]
-        else:
-            ids.setdefault(at, word(one, "item_id"))
-    return ids, open_items
-
-
-def _said(said: dict[str, Json], at: int, text: str) -> list[dict[str, Json]]:
-    """The events of one whole message."""
-    item_at = {"item_id": said["id"], "output_index": at}
-    part_at = {**item_at, "content_index": 0}
-    part = said["content"][0]
-    opened = {**said, "status": "in_progress", "content": []}
-    return [
-        {"type": "response.output_item.added", "output_index": at, "item": opened},
-        {"type": "response.content_part.added", **part_at, "part": {**part, "text": ""}},
-        {"type": "response.output_text.delta", **part_at, "delta": text, "logprobs": []},
-        {"type": "response.output_text.done", **part_at, "text": text, "logprobs": []},
-        {"type": "response.content_part.done", **part_at, "part": part},
-        {"type": "response.output_item.done", "output_index": at, "item": said},
-    ]

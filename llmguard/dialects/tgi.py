@@ -121,14 +121,17 @@ class Tgi:
         return 200
 
     def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
-        """One last token; the text that it says as the whole one is this alone, not what went out before."""
+        """One last token, which says the text, and with it the whole text once more."""
         events = [frame.data for frame in seen if isinstance(frame.data, dict)]
         if any([event.get("details") is not None or "error" in event for event in events]):
             return []
+        tokens = [event["token"] for event in events]
+        before = "".join([token["text"] for token in tokens if token.get("special") is not True])
+        count = max([number(event, "index") or 0 for event in events], default=0)
         token = {"id": 0, "text": text, "logprob": 0.0, "special": not text}
-        details = {"finish_reason": _FILTERED, "generated_tokens": len(events), "seed": None, "input_length": 0}
-        head = {"index": len(events) + 1, "token": token}
-        return [Frame({**head, "generated_text": text, "details": details})]
+        details = {"finish_reason": _FILTERED, "generated_tokens": count, "seed": None, "input_length": 0}
+        head = {"index": count + 1, "token": token}
+        return [Frame({**head, "generated_text": before + text, "details": details})]
 
     def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body."""

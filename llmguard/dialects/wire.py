@@ -288,7 +288,7 @@ class Dialect(Protocol):
         They say ``text``, or nothing when it is empty, and then the finish reason for filtered content.
 
         Args:
-            seen: the events that went out, as they went out: with the numbers that the reader saw.
+            seen: what went out, with the numbers that the reader saw; pieces of a text may be put together.
             text: what is said last.
             request: the request as it came; it has ids, names and a model that a short stream has not said yet.
         """

@@ -85,8 +85,8 @@ class Head(_Part):
     Attributes:
         name: how detectors ask for it.
         output: the graph's output.
-        kind: ``labels`` and ``pair`` have the shape [batch, labels], ``tokens`` and ``pair_tokens``, of which the tokens
-            of the second text count, [batch, length, labels], ``embedding`` [batch, n].
+        kind: ``labels`` and ``pair`` have the shape [batch, labels], ``embedding`` [batch, n]; ``tokens``, and
+            ``pair_tokens`` of which the second text's tokens count, [batch, length, labels].
         labels: of ``tokens`` BIO labels, "O" first; none for an ``embedding``.
         activation: from logits to probabilities.
         aggregate: over the windows of a text.

@@ -6,14 +6,14 @@ transport, a middleware, a proxy) is a thin edge over the same code, and none ha
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from llmguard.calls import Checks
 from llmguard.checks import About, Check
 from llmguard.dialects import edit, strict
 from llmguard.dialects.wire import Body, Dialect, Json, Part
-from llmguard.pipeline import Run
+from llmguard.running import Run
 from llmguard.types import Action, Decision, Role, Stage, Text
 from llmguard.vault import Vault
 
@@ -22,8 +22,17 @@ Steps = Generator[Check | Run, None, T]
 """What yields the checks that have to be waited for, and returns its result."""
 
 _ORDER = (Stage.INPUT, Stage.CONTEXT, Stage.TOOL_RESULT, Stage.TOOL_CALL, Stage.OUTPUT)
+#: What the model says comes first in an answer: what is taken out of the rest of it must not be put back there.
+ANSWER_ORDER = (Stage.OUTPUT, Stage.TOOL_CALL, Stage.TOOL_RESULT, Stage.CONTEXT, Stage.INPUT)
 _OF_THE_MODEL = frozenset({Stage.OUTPUT, Stage.TOOL_CALL})
 _SOURCES = frozenset({Role.RETRIEVAL, Role.TOOL})
+#: Where a user asks for an answer, by the first and the last key of the place; not in stop words, variables and forms.
+_ASKS = frozenset({"messages", "contents", "content", "input", "inputs", "prompt", "prompt_string"}).union(
+    {"input_prefix", "generateContentRequest", "text_input"}
+)
+_SAYS = frozenset({"content", "text", "prompt", "prompt_string", "input", "inputs", "data", "text_input"}).union(
+    {"input_prefix", "contents"}
+)
 
 
 class Cleared(NamedTuple):
@@ -70,12 +79,12 @@ class Exchange:
         self.documents: tuple[Text, ...] = ()
 
     def request(self, data: bytes) -> Steps[Cleared]:
-        """The request as it may go to the model.
+        """The request as it may go to the model. One without a body, which asks by its path alone, says nothing.
 
         Raises:
             DialectError: it is no request of this dialect.
         """
-        self.sent = strict.parse(data, surrogates=True)
+        self.sent = strict.parse(data, surrogates=True) if data.strip() else None
         self.asked = self.dialect.request(self.sent, self._segments)
         cleared = yield from self._cleared(data, self.asked, self.asked.model, restore=False)
         self._data = cleared.data
@@ -92,24 +101,25 @@ class Exchange:
 
     def again(self, decision: Decision) -> bytes | None:
         """The request once more, which tells the model why its answer was withheld; None where it has no place to."""
-        last = next((part for part in reversed(self.asked.parts) if _is_asked(part)), None)
-        if last is None or not self._data:
+        if not self._data:
+            return None
+        # The cleared request is read again: its text is not the one that came.
+        parts = self.dialect.request(strict.parse(self._data, surrogates=True), self._segments).parts
+        last = next((part for part in reversed(parts) if _asks(part)), None)
+        if last is None:
             return None
         why = sorted({f"{f.detector}/{f.category}" for f in decision.findings if f.action is Action.BLOCK})
         told = f"Your last answer was withheld ({', '.join(why) or 'a check failed'}). Answer again without it."
-        # The cleared request is read again: its text is not the one that came.
-        parts = self.dialect.request(strict.parse(self._data, surrogates=True), self._segments).parts
-        text = next(part.content for part in parts if part.path == last.path)
-        return edit.rewrite(self._data, {last.path: f"{text}\n\n{told}"})
+        return edit.rewrite(self._data, {last.path: f"{last.content}\n\n{told}"})
 
     def _cleared(self, data: bytes, body: Body, model: str, *, restore: bool) -> Steps[Cleared]:
         main = Stage.OUTPUT if restore else Stage.INPUT
-        begun: list[tuple[Check, Sequence[Part]]] = []
-        for stage in _ORDER:
+        begun: list[tuple[Check, list[Part]]] = []
+        for stage in ANSWER_ORDER if restore else _ORDER:
             parts = [part for part in body.parts if part.stage is stage]
             uncovered = len(body.uncovered) if stage is main else 0
             if parts or uncovered:
-                about = About(model, uncovered, self.documents if stage is Stage.OUTPUT else ())
+                about = About(model, uncovered, self.documents if stage is Stage.OUTPUT else (), restore)
                 texts = [Text(part.content, part.role, part.path) for part in parts]
                 begun.append((self.checks.start(stage, texts, about), parts))
         edits: dict[str, str] = {}
@@ -137,8 +147,12 @@ class Exchange:
         return self.vault.restore(self.checks.conversation.name, text)
 
 
-def _is_asked(part: Part) -> bool:
-    return part.stage is Stage.INPUT and part.role is Role.USER and "#" not in part.path
+def _asks(part: Part) -> bool:
+    """Whether a user asks for the answer in it, or goes on with the text that is to be continued."""
+    if part.stage is not Stage.INPUT or part.role is not Role.USER or "#" in part.path:
+        return False
+    keys = [key for key in part.path.split("/")[1:] if not key.isdigit()]
+    return bool(keys) and keys[0] in _ASKS and keys[-1] in _SAYS
 
 
 def drive(steps: Generator[Any, None, T]) -> T:

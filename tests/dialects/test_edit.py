@@ -255,3 +255,34 @@ def _with_old_literals(edited: bytes, wire: bytes, edits: int) -> bool:
     old, new = string.split(wire), string.split(edited)
     changed = [index for index, pair in enumerate(zip(old, new, strict=True)) if pair[0] != pair[1]]
     return all(index % 2 for index in changed) and len(changed) <= edits
+
+
+@given(documents(), st.data())
+def test_one_text_is_swapped_as_it_is_rewritten(document: str, data: st.DataObject) -> None:
+    raw = document.encode("utf-8", "surrogatepass")
+    value = strict.parse(raw, surrogates=True)
+    places = [place for place, _ in pointer.strings(value)]
+    if places:
+        place, new = data.draw(st.sampled_from(places)), data.draw(TEXT)
+        assert edit.swap(raw, place, new) == edit.rewrite(raw, {place: new})
+
+
+@pytest.mark.parametrize(
+    ("raw", "place"),
+    [
+        (b'{"a": {"content": "x"}, "b": {"c\\u006fntent": "y"}}', "/b/content"),
+        (b'{"b": {"c\\u006fntent": "y"}, "a": {"content": "x"}}', "/b/content"),
+        (b'{"a": "content", "content": "y"}', "/content"),
+        (b'{"content": {"content": "y"}}', "/content/content"),
+        (b'{"a": "\\"content", "content" : "y\\" \\\\"}', "/content"),
+        (b'{"content": "{\\"to\\": 1, \\"at\\": \\"x\\"}", "at": "y"}', "/content#/at"),
+        (b'["x", "y"]', "/1"),
+    ],
+)
+def test_no_other_text_is_swapped_than_the_one_that_is_meant(raw: bytes, place: str) -> None:
+    assert edit.swap(raw, place, 'new "one"') == edit.rewrite(raw, {place: 'new "one"'})
+
+
+def test_one_text_alone_is_swapped_byte_for_byte() -> None:
+    raw = b'{ "choices":[{"delta" : {"content"\t:\n "x"} }] }'
+    assert edit.swap(raw, "/choices/0/delta/content", "y") == raw.replace(b'"x"', b'"y"')

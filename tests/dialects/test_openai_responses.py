@@ -241,6 +241,8 @@ def test_an_ending_goes_on_where_the_stream_was() -> None:
     made = RESPONSES.ending(_frames(CREATED, ADDED, PART, DELTA), "Not that.")
     assert [frame.data["sequence_number"] for frame in made] == list(range(4, 4 + len(made)))
     assert [frame.name for frame in made] == [
+        "response.output_text.done",
+        "response.content_part.done",
         "response.output_item.done",
         "response.output_item.added",
         "response.content_part.added",
@@ -252,9 +254,9 @@ def test_an_ending_goes_on_where_the_stream_was() -> None:
     ]
     last = made[-1].data["response"]
     assert (last["id"], last["model"]) == ("resp_1", "m")
-    assert last["output"][0]["content"] == []
+    assert [part["text"] for item in last["output"] for part in item["content"]] == ["We open", "Not that."]
     assert RESPONSES.event(made[-1]).finish == ("content_filter",)
-    assert all(["We open" not in str(frame.data) for frame in made])
+    assert [made[0].data["text"], made[2].data["item"]["content"][0]["text"]] == ["We open", "We open"]
 
 
 def test_an_ending_makes_no_call_of_one_that_was_cut_off() -> None:

@@ -98,7 +98,12 @@ def test_refusal_and_ending() -> None:
     (ending,) = GENERATE.ending(seen, "No more.")
     event = GENERATE.event(ending)
     assert (ending.data["index"], event.deltas[0].content, event.finish) == (2, "No more.", ("stop_sequence",))
-    assert "In" not in str(ending.data)
+    assert ending.data["generated_text"] == "InNo more."
+    assert ending.data["details"]["generated_tokens"] == 1
+    done = {**token("</s>"), "special": True}
+    late = [Frame({"index": 41, "token": token("In")}), Frame({"index": 42, "token": done})]
+    (ending,) = GENERATE.ending(late, "No more.")
+    assert (ending.data["index"], ending.data["generated_text"]) == (43, "InNo more.")
     assert GENERATE.ending([*seen, ending], "No more.") == []
     (silent,) = GENERATE.ending(seen, "")
     assert not GENERATE.event(silent).deltas
@@ -115,7 +120,8 @@ def test_the_official_client_reads_what_we_write() -> None:
         (frame,) = GENERATE.ending([Frame({"index": 1, "token": token("In")})], text)
         event = TextGenerationStreamOutput.parse_obj_as_instance(frame.data)
         assert event.details is not None
-        assert (event.token.text, event.generated_text, event.details.finish_reason) == (text, text, "stop_sequence")
+        assert (event.token.text, event.generated_text) == (text, f"In{text}")
+        assert event.details.finish_reason == "stop_sequence"
 
 
 @pytest.mark.parametrize(

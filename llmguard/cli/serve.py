@@ -1,0 +1,101 @@
+"""``llmguard serve``: a reverse proxy that guards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import typer
+
+from llmguard.cli.policy import named
+from llmguard.errors import ConfigurationError, MissingExtraError
+from llmguard.guard import Guard
+
+
+def serve(
+    upstream: Annotated[str, typer.Option(help="URL of the server that answers.", show_default=False)],
+    policy: Annotated[
+        str | None, typer.Option(metavar="FILE|PRESET", help="Policy file or preset; the default preset if not given.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any.", min=0, max=65535)] = 8080,
+    dialect: Annotated[
+        list[str] | None, typer.Option(help="Wire format that is let through; again for more; all by default.")
+    ] = None,
+    unmatched: Annotated[
+        Literal["refuse", "pass"], typer.Option(help="What happens to calls in no known wire format.")
+    ] = "refuse",
+    limit_bytes: Annotated[int, typer.Option(help="Bytes of a body, decompressed.", min=1)] = 32 * 1024 * 1024,
+    timeout: Annotated[float, typer.Option(help="Seconds for all of a call, streams included.")] = 900.0,
+    connect_timeout: Annotated[float, typer.Option(help="Seconds until a connection to the upstream stands.")] = 5.0,
+    read_timeout: Annotated[float, typer.Option(help="Seconds between two pieces of an answer.")] = 300.0,
+    connections: Annotated[int, typer.Option(help="Calls to the upstream at a time.", min=1)] = 1000,
+    drain: Annotated[int, typer.Option(help="Seconds that calls may still take when the server stops.", min=0)] = 30,
+    conversation_header: Annotated[
+        str | None,
+        typer.Option(help="Header that names a conversation; who can set it can have its placeholders restored."),
+    ] = None,
+    health_path: Annotated[str, typer.Option(help="Path of the upstream that /readyz asks.")] = "/health",
+    metrics_path: Annotated[str, typer.Option(help="Path of the upstream's own metrics; '' for none.")] = "/metrics",
+    trust_proxy: Annotated[
+        str, typer.Option(metavar="ADDRESSES", help="Proxies before this one whose X-Forwarded-For is believed.")
+    ] = "",
+    access_log: Annotated[bool, typer.Option(help="Log every request's line: method, path, status.")] = False,
+) -> None:
+    """Guards every call to a model server: change your application's base URL to this one's.
+
+    Stops on SIGTERM and SIGINT, after the calls that are under way have been answered.
+    """
+    try:
+        import uvicorn
+
+        from llmguard.integrations.proxy import Proxy
+        from llmguard.integrations.upstream import Limits, Upstream
+    except ImportError as error:
+        raise MissingExtraError("llmguard serve", error.name or "uvicorn", "proxy") from None
+    for path in (health_path, metrics_path):
+        if path and not path.startswith("/"):
+            raise ConfigurationError(f"a path begins with a slash, not as {path!r}")
+    limits = Limits(connect=connect_timeout, read=read_timeout, total=timeout, connections=connections)
+    server = Upstream(upstream, limits)
+    meters, metrics = _figures()
+    guard = Guard(named(policy), meter_provider=meters)
+    app = Proxy(
+        server,
+        guard,
+        metrics=metrics,
+        health=health_path,
+        upstream_metrics=metrics_path,
+        dialects=dialect,
+        unmatched=unmatched,
+        limit=limit_bytes,
+        conversation=conversation_header,
+    )
+    typer.echo(f"llmguard: guarding {server.origin}{server.prefix} by policy {guard.policy.name!r}", err=True)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level="info" if access_log else "warning",
+        access_log=access_log,
+        server_header=False,
+        proxy_headers=bool(trust_proxy),
+        forwarded_allow_ips=trust_proxy or None,
+        ws="none",
+        timeout_graceful_shutdown=drain,
+    )
+
+
+def _figures() -> tuple[Any, Callable[[], bytes] | None]:
+    """A meter provider whose figures can be read here, and what reads them; where the parts for it are installed."""
+    try:
+        from opentelemetry.exporter.prometheus import PrometheusMetricReader
+        from opentelemetry.sdk.metrics import MeterProvider
+        from prometheus_client import REGISTRY, generate_latest
+    except ImportError:
+        return None, None
+    from opentelemetry import metrics
+
+    if isinstance(metrics.get_meter_provider(), MeterProvider):
+        return None, lambda: generate_latest(REGISTRY)  # set up around us: its reader, if there is one, is there, too
+    return MeterProvider([PrometheusMetricReader()]), lambda: generate_latest(REGISTRY)

@@ -1,0 +1,83 @@
+"""A middleware for ASGI applications that serve a model: what comes in and goes out is guarded, streams as they come.
+
+Pure ASGI: it works with every framework and server, and knows none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from llmguard.guard import Guard
+from llmguard.integrations.headers import STEERING, Headers, without
+from llmguard.integrations.http import LIMIT, Fallback, HttpGuard, Reply, Unmatched
+from llmguard.integrations.served import App, Receive, Scope, Send, Served, answer, closing, path_of, replayed
+
+_BODY = frozenset({b"content-length", b"transfer-encoding", b"content-encoding", b"content-type"})
+
+
+class GuardMiddleware:
+    """Guards the calls that an application answers.
+
+    Args:
+        app: that answers.
+        guard: whose policy decides.
+        dialects: names of the wire formats that are let through; all by default.
+        unmatched: what happens to requests and answers in none of them: ``refuse``, or ``pass`` as they are.
+        limit: bytes of a body, decompressed.
+        fallback: called with the decision where the policy says ``on_block: fallback``; gives a text, or
+            a body as JSON.
+        conversation: the request's header that names its conversation, see `HttpGuard`.
+
+    Raises:
+        ConfigurationError: as `HttpGuard`.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        guard: Guard,
+        *,
+        dialects: Iterable[str] | None = None,
+        unmatched: Unmatched = "refuse",
+        limit: int = LIMIT,
+        fallback: Fallback | None = None,
+        conversation: str | None = None,
+    ) -> None:
+        self.app = app
+        self.http = HttpGuard(
+            guard, dialects=dialects, unmatched=unmatched, limit=limit, fallback=fallback, conversation=conversation
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection, as ASGI has it."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket" and (self.http.unmatched == "refuse" or self.http.guards(path_of(scope))):
+            await _turned_away(receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(key.lower(), value) for key, value in scope["headers"]]
+        query = scope.get("query_string", b"").decode("latin-1")
+        call = self.http.open(scope["method"], path_of(scope), query, headers)
+        if isinstance(call, Reply):
+            await answer(send, call, closing(scope))
+        elif call is None:
+            await self._passed(scope, headers, receive, send)
+        else:
+            try:
+                await Served(self.app, call, self.http.limit, scope, receive, send).run(headers)
+            finally:
+                call.close()
+
+    async def _passed(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        """A request that is not guarded; where others are refused, it comes without a body that nobody looked at."""
+        bare = self.http.unmatched == "refuse" and any([key in _BODY for key, _ in headers])
+        plain = without(headers, STEERING | _BODY if bare else STEERING)
+        await self.app({**scope, "headers": plain}, replayed(b"", receive) if bare else receive, send)
+
+
+async def _turned_away(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.close", "code": 1008, "reason": "llmguard: websockets are not guarded here"})

@@ -1,0 +1,258 @@
+"""The order of events of one guarded call, sans-I/O: generators that yield what they wait for, pull or hand out.
+
+`whole` is for answers that come in one piece, `events` for streams. What else they yield are checks to be waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llmguard.dialects import strict
+from llmguard.dialects.wire import Frame, Framing
+from llmguard.errors import Blocked, DialectError
+from llmguard.integrations.clients.json_view import merged, view
+from llmguard.integrations.exchange import Exchange
+from llmguard.integrations.exchange_stream import ExchangeStream
+from llmguard.types import Decision
+
+if TYPE_CHECKING:
+    from llmguard.integrations.clients.values import Way
+    from llmguard.integrations.http import Fallback
+
+
+class Send(NamedTuple):
+    """Make the call; it is answered with the answer, or with nothing where that is a stream."""
+
+    body: dict[str, Any]
+
+
+class Fall(NamedTuple):
+    """Ask the caller's fallback; it is answered with what that made."""
+
+    fallback: Fallback
+    decision: Decision
+
+
+class Pull(NamedTuple):
+    """Ask the source for its next event; it is answered with that, or with `END`."""
+
+
+class Emit(NamedTuple):
+    """Hand an event to the reader."""
+
+    event: Any
+
+
+class Leave(NamedTuple):
+    """Close the source: nothing more is read of it."""
+
+
+END = object()
+Steps = Generator[Any, Any, Any]
+
+
+class _Call:
+    """What whole answers and streams have in common.
+
+    Args:
+        way: how it is guarded.
+        exchange: its request and answer.
+        body: the request as it came.
+
+    Attributes:
+        patient: whether the call may be made once more.
+        reply: what the policy says in place of an answer; None where it does not.
+    """
+
+    def __init__(self, way: Way, exchange: Exchange, body: Mapping[str, Any]) -> None:
+        self.way = way
+        self.exchange = exchange
+        self._body = dict(body)
+        on_block = way.guard.policy.on_block
+        self._retries = 0 if isinstance(on_block, str) else on_block.retry or 0
+        self.reply = None if isinstance(on_block, str) else on_block.reply
+        self.patient = self._retries > 0
+        exchange.reply = self.reply or ""
+
+    def request(self) -> Generator[Any, Any, tuple[dict[str, Any], Decision | None]]:
+        """The request as it may go on, and the decision that stops it."""
+        data = view(self._body)
+        cleared = yield from self.exchange.request(data)
+        if cleared.blocked is not None or cleared.data is data:
+            return self._body, cleared.blocked
+        return self._written(cleared.data), None
+
+    def again(self, decision: Decision) -> dict[str, Any] | None:
+        """The request once more, or None."""
+        if not self._retries or (data := self.exchange.again(decision)) is None:
+            return None
+        self._retries -= 1
+        self.patient = self._retries > 0
+        return self._written(data)
+
+    def _written(self, data: bytes) -> dict[str, Any]:
+        body: dict[str, Any] = merged(self._body, self.exchange.sent, _parsed(data))
+        return body
+
+    def said(self, decision: Decision) -> Generator[Any, Any, tuple[str | None, Any]]:
+        """What is said in place of an answer: a text, or None and the answer itself.
+
+        Raises:
+            Blocked: nothing is.
+        """
+        if self.reply is not None:
+            return self.reply, None
+        if self.way.fallback is None or self.way.guard.policy.on_block != "fallback":
+            raise Blocked(decision)
+        made = yield Fall(self.way.fallback, decision)
+        return (made, None) if isinstance(made, str) else (None, made)
+
+
+def whole(way: Way, body: Mapping[str, Any]) -> Steps:
+    """A call whose answer comes in one piece; returns what the caller gets.
+
+    Raises:
+        Blocked: the policy stops the call.
+        DialectError: the request or the answer is not in the wire format.
+        TypeError: something in them has no JSON.
+    """
+    with way.guard.call_scope() as checks:
+        exchange = Exchange(way.dialect, way.segments, checks, way.guard.vault)
+        own = _Call(way, exchange, body)
+        asked, blocked = yield from own.request()
+        while blocked is None:
+            answer = yield Send(asked)
+            data = view(way.read(answer))
+            cleared = yield from exchange.response(data)
+            if cleared.blocked is None:
+                if cleared.data is data:
+                    return answer
+                return way.build(merged(answer, _parsed(data), _parsed(cleared.data)))
+            if (more := own.again(cleared.blocked)) is None:
+                blocked = cleared.blocked
+            else:
+                asked = more
+        text, made = yield from own.said(blocked)
+        if text is None:
+            return made
+        if way.dialect.status(exchange.asked) >= 400:
+            raise Blocked(blocked)  # the format has no place for words
+        return way.build(way.dialect.refusal(exchange.asked, text, exchange.sent))
+
+
+def events(way: Way, body: Mapping[str, Any]) -> Steps:
+    """A call whose answer is a stream of events; errors as of `whole`."""
+    with way.guard.call_scope() as checks:
+        own = _Call(way, Exchange(way.dialect, way.segments, checks, way.guard.vault), body)
+        asked, blocked = yield from own.request()
+        while blocked is None:
+            reader = _Reader(own)
+            blocked = yield from reader.read(asked)
+            if blocked is None:
+                return
+            if not reader.going and (more := own.again(blocked)) is not None:
+                asked, blocked = more, None
+            elif own.reply is not None:
+                yield from _emitted(reader.ending)
+                return
+        yield from _stopped(own, blocked)
+
+
+def answered(way: Way, exchange: Exchange) -> Steps:
+    """The stream that answers a request which was cleared elsewhere, and is not made again; errors as of `whole`."""
+    own = _Call(way, exchange, {})
+    own.patient = False
+    reader = _Reader(own)
+    blocked = yield from reader.read({})
+    if blocked is not None and own.reply is not None:
+        yield from _emitted(reader.ending)
+    elif blocked is not None:
+        yield from _stopped(own, blocked)
+
+
+def _stopped(own: _Call, blocked: Decision) -> Steps:
+    """What the reader of a stream gets in place of it."""
+    text, made = yield from own.said(blocked)
+    if text is not None:
+        frames = own.exchange.dialect.ending([], text, own.exchange.sent)
+        made = [own.way.build(frame.data) for frame in frames if isinstance(frame.data, dict)]
+    yield from _emitted(made if hasattr(made, "__iter__") and not isinstance(made, Mapping) else [made])
+
+
+def _emitted(made: Iterable[Any]) -> Steps:
+    for event in made:
+        yield Emit(event)
+
+
+class _Reader:
+    """One answer that comes as a stream.
+
+    Args:
+        call: that it answers.
+
+    Attributes:
+        going: whether anything of the answer was handed out.
+        ending: the events that end it, where it is blocked.
+    """
+
+    def __init__(self, call: _Call) -> None:
+        self._call = call
+        self._stream = ExchangeStream(call.exchange, Framing.NDJSON)
+        self._early: list[Any] = []
+        self.going = False
+        self.ending: list[Any] = []
+
+    def read(self, asked: dict[str, Any]) -> Generator[Any, Any, Decision | None]:
+        """Make the call and read to its end; the decision where that blocks."""
+        yield Send(asked)
+        stream = self._stream
+        try:
+            while (event := (yield Pull())) is not END:
+                line = view(self._call.way.read(event)) + b"\n"
+                out = yield from stream.feed(line)
+                written = [event] if out == line else self._written(event, line, out)
+                if stream.blocked is not None:
+                    break
+                for one in written:
+                    yield from self._handed(one)
+                if stream.broken is not None:
+                    raise DialectError(str(stream.broken))  # noqa: TRY301 - the handler below is for whatever goes wrong
+            else:
+                out = yield from stream.close()
+                written = self._written(None, b"", out)
+            if stream.blocked is not None:
+                self.ending = [*self._early, *written]
+                yield Leave()
+                return stream.blocked
+            for one in (*self._early, *written):
+                yield Emit(one)
+        except BaseException as error:
+            stream.abandon(error if isinstance(error, Exception) else None)
+            raise
+        return None
+
+    def _handed(self, event: Any) -> Generator[Any, Any, None]:
+        """Hand an event out; while the call may be made once more, not before one says something."""
+        self._early.append(event)
+        if self.going or not self._call.patient or self._speaks(event):
+            self.going = True
+            early, self._early = self._early, []
+            for one in early:
+                yield Emit(one)
+
+    def _speaks(self, event: Any) -> bool:
+        said = self._call.exchange.dialect.event(Frame(_parsed(view(self._call.way.read(event)))))
+        return bool(said.parts or said.repeats) or any([delta.content for delta in said.deltas])
+
+    def _written(self, event: Any, line: bytes, out: bytes) -> list[Any]:
+        """The events of some lines, of the client's own type; copies of earlier ones may come before its own."""
+        values = [_parsed(one) for one in out.splitlines() if one.startswith(b"{")]
+        build = self._call.way.build
+        if len(values) == 1 and line:
+            return [build(merged(event, _parsed(line), values[0]))]
+        return [build(value) for value in values]
+
+
+def _parsed(data: bytes) -> Any:
+    return strict.parse(data, surrogates=True)

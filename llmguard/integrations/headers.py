@@ -1,0 +1,89 @@
+"""Headers of HTTP around a body that was read, and maybe changed: what still fits it, and what would say otherwise."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+# What a changed body no longer fits.
+OF_THE_BODY = frozenset(
+    {
+        b"content-length",
+        b"content-encoding",
+        b"transfer-encoding",
+        b"content-md5",
+        b"digest",
+        b"content-digest",
+        b"repr-digest",
+        b"etag",
+    }
+)
+#: What makes some servers take a request for another one than method, path and body say.
+STEERING = frozenset(
+    {
+        b"x-http-method-override",
+        b"x-http-method",
+        b"x-method-override",
+        b"x-original-url",
+        b"x-rewrite-url",
+        b"x-original-uri",
+        b"x-override-url",
+    }
+)
+# An answer that comes compressed, or in parts, could not be looked at while it comes.
+_OF_THE_ANSWER = frozenset({b"accept-encoding", b"range", b"if-range", b"te", b"expect"})
+_READ_AS = re.compile(rb'\s*(?:application/(?:[\w.-]+\+)?json)\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE)
+_CHARSET = re.compile(r";[^;]*charset[^;]*", re.IGNORECASE)
+_UTF8 = re.compile(r';\s*charset\s*=\s*"?(?:utf-?8|us-ascii)"?\s*', re.IGNORECASE)
+
+
+def named(headers: Headers, name: bytes) -> bytes:
+    """The first value of that name, or ``b""``."""
+    return next((value for key, value in headers if key == name), b"")
+
+
+def encoding(headers: Headers) -> str:
+    """How a body is compressed; "" where it is not."""
+    values = [value for key, value in headers if key == b"content-encoding"]
+    spelt = ",".join([value.decode("latin-1") for value in values]).strip().lower()
+    return "" if spelt == "identity" else spelt
+
+
+def without(headers: Headers, names: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+    """All but those."""
+    return [(key, value) for key, value in headers if key not in names]
+
+
+def of_request(headers: Headers, body: bytes) -> list[tuple[bytes, bytes]]:
+    """The headers for a request whose body was read as JSON in UTF-8, so that nobody reads it as anything else."""
+    kept = without(headers, OF_THE_BODY | _OF_THE_ANSWER | STEERING)
+    types = [value for key, value in kept if key == b"content-type"]
+    if body and (len(types) != 1 or _READ_AS.fullmatch(types[0]) is None):
+        kept = [*without(kept, {b"content-type"}), JSON]
+    kept.append((b"accept-encoding", b"identity"))
+    if body:
+        kept.append((b"content-length", str(len(body)).encode()))
+    return kept
+
+
+def of_answer(headers: Headers, status: int, body: bytes | None) -> list[tuple[bytes, bytes]]:
+    """The headers for an answer that was read as UTF-8.
+
+    Args:
+        headers: as they came.
+        status: of HTTP.
+        body: all of it; None for a stream.
+    """
+    kept = without(headers, OF_THE_BODY | {b"content-type", b"trailer"})
+    media = named(headers, b"content-type").decode("latin-1")
+    if media:
+        charset = _CHARSET.search(media)
+        if charset is not None and _UTF8.fullmatch(charset[0]) is None:
+            media = f"{_CHARSET.sub('', media)}; charset=utf-8"
+        kept.insert(0, (b"content-type", media.encode("latin-1")))
+    if body is not None and status not in (204, 304):
+        kept.append((b"content-length", str(len(body)).encode()))
+    return kept

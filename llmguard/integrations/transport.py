@@ -1,0 +1,327 @@
+"""Guards an HTTP client at its transport: whatever a client sends and is answered goes through the guard.
+
+So nothing that a client of a model offers is overlooked: its streams, its raw responses, its retries and what its next
+version adds all come down to requests. It works with clients of httpx and of httpx2, which have the same face.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+from llmguard.errors import Blocked, ConfigurationError
+from llmguard.integrations.exchange import adrive, drive
+from llmguard.integrations.exchange_stream import ExchangeStream
+from llmguard.integrations.http import Forward, HttpCall, HttpGuard, Reply, blocked_of, refused
+from llmguard.operation import Operation
+
+#: Where a response keeps the `Blocked` that it is there for.
+BLOCKED = "llmguard.blocked"
+Route = Callable[[str], str]
+"""From the path of a request to the one that the wire formats' routes have."""
+
+
+def guarded(client: Any, http: HttpGuard, route: Route = str, *, raises: bool = False) -> Any:
+    """A client like another one, on the same connections, whose requests and answers are guarded.
+
+    Args:
+        client: of httpx or httpx2, sync or async. It stays as it is, and open: closing either closes both.
+        http: what guards them.
+        route: see `Route`.
+        raises: whether a call that is blocked raises `Blocked`; otherwise it is answered by an error response, for
+            clients that would take what a transport raises for a connection that failed, and try again.
+
+    Raises:
+        ConfigurationError: it is no such client.
+    """
+    kind = _kind(client)
+    library = sys.modules[kind.__module__.partition(".")[0]]
+    make = AsyncGuardTransport if hasattr(client, "aclose") else GuardTransport
+    new = kind.__new__(kind)
+    new.__dict__.update(client.__dict__)
+
+    def wrapped(transport: Any) -> Any:
+        return transport if transport is None else make(transport, http, route, library, client, raises)
+
+    new._transport = wrapped(client._transport)  # noqa: SLF001 - neither library has a public way to it
+    new._mounts = {pattern: wrapped(one) for pattern, one in client._mounts.items()}  # noqa: SLF001 - likewise
+    return new
+
+
+def _kind(client: Any) -> Any:
+    for kind in type(client).__mro__:
+        if kind.__module__.partition(".")[0] in ("httpx", "httpx2") and kind.__name__ in ("Client", "AsyncClient"):
+            return kind
+    raise ConfigurationError(f"{type(client).__module__}.{type(client).__qualname__} is no client of httpx")
+
+
+class _Edge:
+    """What both transports do alike.
+
+    Args:
+        inner: the transport that does the work.
+        http: what guards it.
+        route: see `Route`.
+        library: httpx or httpx2.
+        owner: the client that the transport was taken from; kept, since some close their connections when they go.
+        raises: see `guarded`.
+    """
+
+    def __init__(self, inner: Any, http: HttpGuard, route: Route, library: Any, owner: Any, raises: bool) -> None:
+        self._inner = inner
+        self._http = http
+        self._route = route
+        self._library = library
+        self._owner = owner
+        self._raises = raises
+
+    def _opened(self, request: Any) -> HttpCall | Reply | None:
+        if request.url.scheme not in ("http", "https") or "upgrade" in request.headers:
+            return refused(400, "connections that stay open in both directions are not guarded", "route")
+        path, _, query = request.url.raw_path.decode("latin-1").partition("?")
+        return self._http.open(request.method, self._route(path), query, _headers(request.headers))
+
+    def _request(self, request: Any, forward: Forward) -> Any:
+        headers = forward.headers or [
+            (key, value)
+            for key, value in _headers(request.headers)
+            if key not in (b"content-length", b"accept-encoding")
+        ] + [(b"accept-encoding", b"identity")]
+        return self._library.Request(
+            request.method, request.url, headers=headers, content=forward.body, extensions=request.extensions
+        )
+
+    def _operation(self, request: Any, call: HttpCall) -> Operation:
+        client = type(self._owner).__module__.partition(".")[0]
+        return self._http.guard.operation(
+            call.dialect, call.exchange.asked, request.url.host, request.url.port, client=client
+        )
+
+    def _response(self, request: Any, reply: Reply) -> Any:
+        blocked = blocked_of(reply)
+        if blocked is not None and self._raises:
+            raise blocked
+        extensions = {} if blocked is None else {BLOCKED: blocked}
+        return self._library.Response(
+            reply.status, headers=reply.headers, content=reply.body, request=request, extensions=extensions
+        )
+
+    def _streamed(self, request: Any, response: Any, call: HttpCall, body: Any) -> Any:
+        return self._library.Response(
+            response.status_code,
+            headers=call.stream_headers,
+            stream=body,
+            request=request,
+            extensions=response.extensions,
+        )
+
+    @property
+    def _worded(self) -> bool:
+        """Whether a stream that is blocked says so in the format's words, and not by an error."""
+        on_block = self._http.guard.policy.on_block
+        return not isinstance(on_block, str) and on_block.reply is not None
+
+    @staticmethod
+    def _check(stream: ExchangeStream) -> None:
+        if stream.worded:
+            return
+        if stream.blocked is not None:
+            raise Blocked(stream.blocked)
+        if stream.broken is not None:
+            raise stream.broken
+
+
+class GuardTransport(_Edge):
+    """A transport for a sync client."""
+
+    def handle_request(self, request: Any) -> Any:
+        """Send a request as it may go on, and give its response as it may come back."""
+        call = self._opened(request)
+        if call is None:
+            return self._inner.handle_request(request)
+        if isinstance(call, Reply):
+            return self._response(request, call)
+        told: Operation | None = None
+        try:
+            result: Any = drive(call.request(_headers(request.headers), request.read()))
+            while isinstance(result, Forward):
+                told = self._operation(request, call)
+                with told.current():
+                    response = self._inner.handle_request(self._request(request, result))
+                stream = call.begin(response.status_code, _headers(response.headers))
+                if stream is not None:
+                    stream.heard, stream.worded = told.heard, self._worded
+                    pieces = self._pieces(response, call, stream, told)
+                    body = _streams(self._library)[0](pieces, response.stream, call, told)
+                    return self._streamed(request, response, call, body)
+                try:
+                    with told.current():
+                        data = b"".join(response.stream)
+                finally:
+                    response.stream.close()
+                told.stop()
+                result = drive(call.whole(data))
+                told.end(call.exchange.answered, status=response.status_code)
+        except BaseException as error:
+            if told is not None:
+                told.end(error=error)
+            call.close()
+            raise
+        call.close()
+        return self._response(request, result)
+
+    def _pieces(self, response: Any, call: HttpCall, stream: ExchangeStream, told: Operation) -> Iterator[bytes]:
+        try:
+            try:
+                for data in response.stream:
+                    told.chunk()
+                    if out := drive(stream.feed(data)):
+                        yield out
+                    self._check(stream)
+                    if stream.blocked is not None or stream.broken is not None:
+                        return
+            except self._library.TransportError:
+                # The source broke off: what came is checked and goes out, then the caller is told.
+                if out := drive(stream.close()):
+                    yield out
+                raise
+            told.stop()
+            if out := drive(stream.close()):
+                yield out
+            self._check(stream)
+            told.end(status=response.status_code)
+        except BaseException as error:
+            told.end(error=error)
+            raise
+        finally:
+            response.stream.close()
+            call.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._inner.close()
+
+    def __enter__(self) -> GuardTransport:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._inner.__exit__(*error)
+
+
+class AsyncGuardTransport(_Edge):
+    """A transport for an async client."""
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send a request as it may go on, and give its response as it may come back."""
+        call = self._opened(request)
+        if call is None:
+            return await self._inner.handle_async_request(request)
+        if isinstance(call, Reply):
+            return self._response(request, call)
+        told: Operation | None = None
+        try:
+            result: Any = await adrive(call.request(_headers(request.headers), await request.aread()))
+            while isinstance(result, Forward):
+                told = self._operation(request, call)
+                with told.current():
+                    response = await self._inner.handle_async_request(self._request(request, result))
+                stream = call.begin(response.status_code, _headers(response.headers))
+                if stream is not None:
+                    stream.heard, stream.worded = told.heard, self._worded
+                    pieces = self._pieces(response, call, stream, told)
+                    body = _streams(self._library)[1](pieces, response.stream, call, told)
+                    return self._streamed(request, response, call, body)
+                try:
+                    with told.current():
+                        data = b"".join([piece async for piece in response.stream])
+                finally:
+                    await response.stream.aclose()
+                told.stop()
+                result = await adrive(call.whole(data))
+                told.end(call.exchange.answered, status=response.status_code)
+        except BaseException as error:
+            if told is not None:
+                told.end(error=error)
+            call.close()
+            raise
+        call.close()
+        return self._response(request, result)
+
+    async def _pieces(
+        self, response: Any, call: HttpCall, stream: ExchangeStream, told: Operation
+    ) -> AsyncIterator[bytes]:
+        try:
+            try:
+                async for data in response.stream:
+                    told.chunk()
+                    if out := await adrive(stream.feed(data)):
+                        yield out
+                    self._check(stream)
+                    if stream.blocked is not None or stream.broken is not None:
+                        return
+            except self._library.TransportError:
+                if out := await adrive(stream.close()):
+                    yield out
+                raise
+            told.stop()
+            if out := await adrive(stream.close()):
+                yield out
+            self._check(stream)
+            told.end(status=response.status_code)
+        except BaseException as error:
+            told.end(error=error)
+            raise
+        finally:
+            await response.stream.aclose()
+            call.close()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()
+
+    async def __aenter__(self) -> AsyncGuardTransport:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._inner.__aexit__(*error)
+
+
+def _headers(headers: Any) -> list[tuple[bytes, bytes]]:
+    return [(key.lower(), value) for key, value in headers.raw]
+
+
+@lru_cache(maxsize=4)
+def _streams(library: Any) -> tuple[Any, Any]:
+    """The library's streams over a generator, closed with it; it takes no others."""
+
+    def begin(self: Any, pieces: Any, source: Any, call: HttpCall, told: Operation) -> None:
+        self.pieces, self.source, self.call, self.told = pieces, source, call, told
+
+    # A generator that was never begun ends without its last words, so its owner says them.
+    def close(self: Any) -> None:
+        self.pieces.close()
+        self.source.close()
+        self.told.abandon()
+        self.call.close()
+
+    async def aclose(self: Any) -> None:
+        await self.pieces.aclose()
+        await self.source.aclose()
+        self.told.abandon()
+        self.call.close()
+
+    def same(self: Any) -> Any:
+        return self.pieces
+
+    return (
+        type("GuardedByteStream", (library.SyncByteStream,), {"__init__": begin, "__iter__": same, "close": close}),
+        type(
+            "AsyncGuardedByteStream",
+            (library.AsyncByteStream,),
+            {"__init__": begin, "__aiter__": same, "aclose": aclose},
+        ),
+    )

@@ -1,0 +1,281 @@
+"""An ASGI application that has its answers from another server: the far half of the proxy.
+
+Requests go through a transport of httpx without the client around it, which would keep one caller's cookies for the
+next, follow redirects and heed the environment's proxies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from llmguard.errors import ConfigurationError, MissingExtraError
+from llmguard.integrations import hops
+from llmguard.integrations.headers import Headers, named
+from llmguard.integrations.served import Receive, Scope, Send, UpstreamError, path_of
+
+_PATH = re.compile(r"(?:/[\w.~!$&'()*+,;=:@%-]+)*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a call may take, and how many there may be.
+
+    Attributes:
+        connect: seconds until a connection stands.
+        read: seconds between two pieces of an answer; also the wait for the first one.
+        total: seconds for all of a call, streams included.
+        pool: seconds to wait for a free connection.
+        connections: at a time.
+        idle: seconds that an unused connection is kept; less than the upstream keeps it.
+    """
+
+    connect: float = 5.0
+    read: float = 300.0
+    total: float = 900.0
+    pool: float = 10.0
+    connections: int = 1000
+    idle: float = 4.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"{name} must be more than nothing, not {getattr(self, name)!r}")
+
+
+class Upstream:
+    """A server that answers.
+
+    Args:
+        url: of the server: scheme, host, port and, where it has one, the prefix of its paths.
+        limits: of time and connections.
+        transport: of httpx; by default one over the network.
+
+    Raises:
+        ConfigurationError: the URL is none of a server.
+        MissingExtraError: httpx is not installed.
+    """
+
+    def __init__(self, url: str, limits: Limits | None = None, transport: Any = None) -> None:
+        try:
+            import httpx
+        except ImportError:
+            raise MissingExtraError("the proxy", "httpx", "proxy") from None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ConfigurationError(f"an upstream's URL looks like http://host:8000, not {url!r}")
+        if parts.username or parts.password:
+            raise ConfigurationError("an upstream's URL holds no password: let clients send theirs")
+        self.prefix = parts.path.rstrip("/")
+        if _PATH.fullmatch(self.prefix) is None:
+            raise ConfigurationError("the path of the upstream's URL is spelt so that servers may read it differently")
+        self.limits = limits or Limits()
+        self.origin = f"{parts.scheme}://{parts.netloc}"
+        self._httpx = httpx
+        self._url = httpx.URL(self.origin)
+        self._host = self._url.netloc
+        bounds = self.limits
+        self._timeout = {"connect": bounds.connect, "read": bounds.read, "write": bounds.read, "pool": bounds.pool}
+        self._transport = transport or httpx.AsyncHTTPTransport(
+            trust_env=False,
+            limits=httpx.Limits(
+                max_connections=bounds.connections,
+                max_keepalive_connections=bounds.connections,
+                keepalive_expiry=bounds.idle,
+            ),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, handed on; as long as its client stays.
+
+        Raises:
+            UpstreamError: the upstream can't be reached, is too slow, or breaks off.
+        """
+        headers = [(key.lower(), value) for key, value in scope["headers"]]
+        if not hops.well_formed(headers):
+            raise UpstreamError(400, "a header of the request is malformed", "headers")
+        body, leaving = _Incoming(receive), False
+
+        async def watch() -> None:
+            nonlocal leaving
+            await body.left()
+            leaving = True
+            deadline.reschedule(0)
+
+        watching: asyncio.Task[None] | None = None
+        try:
+            async with asyncio.timeout(self.limits.total) as deadline:
+                if await body.begun():
+                    watching = asyncio.create_task(watch())
+                    await self._handed_on(scope, headers, body, send)
+        except TimeoutError:
+            if not leaving:
+                raise UpstreamError(504, "the upstream took too long", "timeout") from None
+        finally:
+            if watching is not None:
+                watching.cancel()
+
+    async def _handed_on(self, scope: Scope, headers: Headers, body: _Incoming, send: Send) -> None:
+        httpx = self._httpx
+        client = scope.get("client")
+        sent = hops.asked(headers, self._host, client[0] if client else "", scope.get("scheme", "http"))
+        if not named(sent, b"content-length"):
+            if not body.whole:
+                sent.append((b"transfer-encoding", b"chunked"))
+            elif body.first:
+                sent.append((b"content-length", str(len(body.first)).encode()))
+        request = httpx.Request(
+            scope["method"],
+            self._url,
+            headers=sent,
+            stream=_stream(httpx)(body),
+            extensions={"timeout": self._timeout, "target": self._target(scope)},
+        )
+        try:
+            response: Any = await self._transport.handle_async_request(request)
+        except httpx.LocalProtocolError:
+            raise UpstreamError(400, "the request can't be sent on", "request") from None
+        except (httpx.TransportError, OSError) as error:
+            raise _failure(httpx, error) from None
+        try:
+            got = [(key.lower(), value) for key, value in response.headers.raw]
+            answered = self._answered(response.status_code, got)
+            await send({"type": "http.response.start", "status": response.status_code, "headers": answered})
+            pieces = aiter(response.stream)
+            while True:
+                try:
+                    piece = await anext(pieces, None)
+                except (httpx.TransportError, OSError) as error:
+                    raise _failure(httpx, error) from None
+                if piece is None:
+                    break
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        finally:
+            await response.stream.aclose()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _target(self, scope: Scope) -> bytes:
+        query = scope.get("query_string", b"")
+        return (self.prefix + path_of(scope)).encode("latin-1") + (b"?" + query if query else b"")
+
+    def _answered(self, status: int, headers: Headers) -> list[tuple[bytes, bytes]]:
+        kept = hops.answered(headers)
+        if not hops.well_formed(kept):
+            raise UpstreamError(502, "a header of the upstream's answer is malformed", "headers")
+        place = named(kept, b"location")
+        if not place:
+            return kept
+        # A redirect that names the upstream would lead its client around us.
+        own = f"{self.origin}{self.prefix}".encode()
+        if place.startswith(own + b"/"):
+            path = place[len(own) :]
+            return [(key, path if key == b"location" else value) for key, value in kept]
+        if place.startswith(b"/") and not place.startswith((b"//", b"/\\")):
+            return kept
+        raise UpstreamError(502, f"the upstream redirects to another server (status {status})", "redirect")
+
+    async def fetched(self, path: str, limit: int, seconds: float) -> tuple[int, bytes]:
+        """The status and at most ``limit`` bytes of what stands at a path.
+
+        Raises:
+            UpstreamError: it can't be had.
+        """
+        httpx = self._httpx
+        request = httpx.Request(
+            "GET",
+            self._url,
+            headers=[(b"host", self._host), (b"accept", b"*/*")],
+            extensions={"timeout": self._timeout, "target": (self.prefix + path).encode()},
+        )
+        pieces: list[bytes] = []
+        try:
+            async with asyncio.timeout(seconds):
+                response: Any = await self._transport.handle_async_request(request)
+                try:
+                    async for piece in response.stream:
+                        pieces.append(piece)
+                        limit -= len(piece)
+                        if limit < 0:
+                            raise UpstreamError(502, "the upstream says too much", "size")
+                finally:
+                    await response.stream.aclose()
+        except (httpx.TransportError, OSError, TimeoutError) as error:
+            raise _failure(httpx, error) from None
+        return response.status_code, b"".join(pieces)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+
+class _Incoming:
+    """The body of a request as it comes in, piece by piece, and no faster than it is read."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.first = b""
+        self.whole = False
+        self._ended = asyncio.Event()
+
+    async def begun(self) -> bool:
+        """Wait for the first piece; False when the client has left before."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            return False
+        self.first = message.get("body", b"")
+        self.whole = not message.get("more_body", False)
+        if self.whole:
+            self._ended.set()
+        return True
+
+    async def left(self) -> None:
+        """Wait until the client leaves, once its request has been read."""
+        await self._ended.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The pieces that are not empty."""
+        if self.first:
+            yield self.first
+        more = not self.whole
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise UpstreamError(400, "the client has left", "gone")
+            if piece := message.get("body", b""):
+                yield piece
+            more = message.get("more_body", False)
+        self._ended.set()
+
+
+def _stream(httpx: Any) -> Any:
+    """The class of a body that httpx takes; made once, when it is there."""
+    if "made" not in _STREAMS:
+
+        class Body(httpx.AsyncByteStream):  # type: ignore[misc]
+            def __init__(self, incoming: _Incoming) -> None:
+                self._incoming = incoming
+
+            def __aiter__(self) -> AsyncIterator[bytes]:
+                return self._incoming.pieces()
+
+        _STREAMS["made"] = Body
+    return _STREAMS["made"]
+
+
+_STREAMS: dict[str, Any] = {}
+
+
+def _failure(httpx: Any, error: BaseException) -> UpstreamError:
+    if isinstance(error, httpx.PoolTimeout):
+        return UpstreamError(503, "there are too many calls at a time", "busy")
+    if isinstance(error, (httpx.TimeoutException, TimeoutError)):
+        return UpstreamError(504, "the upstream took too long", "timeout")
+    if isinstance(error, httpx.ConnectError):
+        return UpstreamError(502, "the upstream can't be reached", "unreachable")
+    return UpstreamError(502, "the upstream broke off", "broken")
