@@ -201,19 +201,29 @@ def answers(editor: Editor, contexts: list[str]) -> list[Row]:
             context = " ".join(chosen)
             good = f"{good.rstrip('.')}. {clause(draw, editor.paraphrase(second))}"
     else:
-        wrong = editor.edit(sentence, context)
-        if wrong is None or sentence not in context:
+        made = falsified(editor, sentence, context)
+        if made is None:
             return []
-        good = clause(draw, editor.paraphrase(differing(sentence, wrong[0])))
-        bad, edit = clause(draw, editor.paraphrase(differing(wrong[0], sentence))), wrong[1]
-        if plain(good) == good or plain(bad) == bad:
-            return []  # the edit was in what a paraphrase leaves out
-        if draw.random() < 0.5:  # the edit into the context: what was said is false then, and the edit true
-            context, good, bad = context.replace(sentence, wrong[0]), bad, good
+        context, good, bad, edit = made
     return [
         new(context, editor.chatty(good), 0, "none", "grounding_answers"),
         new(context, editor.chatty(bad), 1, edit, "grounding_answers"),
     ]
+
+
+def falsified(editor: Editor, sentence: str, context: str) -> tuple[str, str, str, str] | None:
+    """A context, a true and a false answer about a sentence of it, and the kind of the edit; None where none fits."""
+    draw = editor.draw
+    wrong = editor.edit(sentence, context)
+    if wrong is None or sentence not in context:
+        return None
+    good = clause(draw, editor.paraphrase(differing(sentence, wrong[0])))
+    bad = clause(draw, editor.paraphrase(differing(wrong[0], sentence)))
+    if plain(good) == good or plain(bad) == bad:
+        return None  # the edit was in what a paraphrase leaves out
+    if draw.random() < 0.5:  # the edit into the context: what was said is false then, and the edit true
+        context, good, bad = context.replace(sentence, wrong[0]), bad, good
+    return context, good, bad, wrong[1]
 
 
 def clause(draw: random.Random, sentence: str) -> str:

@@ -5,12 +5,13 @@ Pure ASGI: it works with every framework and server, and knows none of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from llmguard.guard import Guard
 from llmguard.integrations.headers import STEERING, Headers, without
-from llmguard.integrations.http import LIMIT, Fallback, HttpGuard, Reply, Unmatched
+from llmguard.integrations.http import LIMIT, Fallback, HttpCall, HttpGuard, Reply, Unmatched
 from llmguard.integrations.served import App, Receive, Scope, Send, Served, answer, closing, path_of, replayed
+from llmguard.operation import Operation
 
 _BODY = frozenset({b"content-length", b"transfer-encoding", b"content-encoding", b"content-type"})
 
@@ -27,6 +28,7 @@ class GuardMiddleware:
         fallback: called with the decision where the policy says ``on_block: fallback``; gives a text, or
             a body as JSON.
         conversation: the request's header that names its conversation, see `HttpGuard`.
+        begun: begins to tell of the call of the model, where the application is what makes it; the proxy's is.
 
     Raises:
         ConfigurationError: as `HttpGuard`.
@@ -42,8 +44,10 @@ class GuardMiddleware:
         limit: int = LIMIT,
         fallback: Fallback | None = None,
         conversation: str | None = None,
+        begun: Callable[[HttpCall], Operation] | None = None,
     ) -> None:
         self.app = app
+        self._begun = begun
         self.http = HttpGuard(
             guard, dialects=dialects, unmatched=unmatched, limit=limit, fallback=fallback, conversation=conversation
         )
@@ -67,7 +71,7 @@ class GuardMiddleware:
             await self._passed(scope, headers, receive, send)
         else:
             try:
-                await Served(self.app, call, self.http.limit, scope, receive, send).run(headers)
+                await Served(self.app, call, self.http.limit, scope, receive, send, self._begun).run(headers)
             finally:
                 call.close()
 

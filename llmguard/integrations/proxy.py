@@ -14,10 +14,11 @@ from opentelemetry import context, propagate
 from llmguard.guard import Guard
 from llmguard.integrations.asgi import GuardMiddleware
 from llmguard.integrations.headers import Headers, named, without
-from llmguard.integrations.http import Reply, refused
+from llmguard.integrations.http import HttpCall, Reply, refused
 from llmguard.integrations.served import Message, Receive, Scope, Send, UpstreamError, answer
 from llmguard.integrations.upstream import Upstream
 from llmguard.integrations.upstream_metrics import passed_on
+from llmguard.operation import Operation
 
 Pick = Callable[[Scope], Upstream]
 """The upstream for a request."""
@@ -64,7 +65,7 @@ class Proxy:
         self._metrics = metrics
         self._health = health
         self._upstream_metrics = upstream_metrics
-        self._guarded = GuardMiddleware(self._ask, guard, **options)
+        self._guarded = GuardMiddleware(self._ask, guard, begun=self._begun, **options)
         self._own = {"/healthz": self._alive, "/readyz": self._ready, "/metrics": self._figures}
         self._probed = -_PROBED_S
         self._probe = Reply(503, [_TEXT], b"not asked yet\n")
@@ -84,6 +85,10 @@ class Proxy:
             await send({"type": "websocket.close", "code": 1008, "reason": "llmguard: websockets are not passed on"})
             return
         await self._pick(scope)(scope, receive, send)
+
+    def _begun(self, call: HttpCall) -> Operation:
+        where = self.upstream
+        return self.guard.operation(call.dialect, call.exchange.asked, where.address, where.port)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(key.lower(), value) for key, value in scope["headers"]]

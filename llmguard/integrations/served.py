@@ -10,6 +10,7 @@ from llmguard.errors import LlmGuardError
 from llmguard.integrations.exchange import adrive
 from llmguard.integrations.headers import Headers, named
 from llmguard.integrations.http import Forward, HttpCall, Reply
+from llmguard.operation import Operation
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -50,15 +51,27 @@ class Served:
         scope: of the call, as ASGI has it.
         receive: likewise.
         send: likewise.
+        begun: begins to tell of the call of the model, for those who make it.
     """
 
-    def __init__(self, app: App, call: HttpCall, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        app: App,
+        call: HttpCall,
+        limit: int,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        begun: Callable[[HttpCall], Operation] | None = None,
+    ) -> None:
         self._app = app
         self._call = call
         self._limit = limit
         self._scope = scope
         self._receive_more = receive
         self._send_out = send
+        self._begun = begun
+        self._told: Operation | None = None
         self._started = False
         self._over = False
         self._pieces: list[bytes] = []
@@ -106,18 +119,30 @@ class Served:
         # Extensions let an application send files and trailers past us; it is offered none of them.
         offered = {key: value for key, value in (self._scope.get("extensions") or {}).items() if key == "tls"}
         scope = {**self._scope, "headers": forward.headers, "extensions": offered}
+        self._status = 0
+        told = self._told = self._begun(self._call) if self._begun is not None else None
         try:
             await self._app(scope, replayed(forward.body, self._receive), self._send)
-        except UpstreamError as error:
+        except BaseException as error:  # noqa: BLE001 - `_failed` raises what is not ours
+            if told is not None and not self._over:
+                told.end(error=error)
+            return self._failed(error)
+        finally:
+            if told is not None:
+                told.end(self._call.exchange.answered, status=self._status)
+        return self._result
+
+    def _failed(self, error: BaseException) -> Reply | Forward | None:
+        """What follows from what the application raised."""
+        if isinstance(error, UpstreamError):
             if not self._started:
                 return self._call.error(error.status, str(error), error.code)
             # Half an answer is none: ending without its end is what breaks the connection off.
             if self._call.stream is not None:
                 self._call.stream.abandon(error)
-        except Exception:
-            # What an application makes of an answer that was cut short is no error of its own.
-            if not self._over:
-                raise
+        elif not isinstance(error, Exception) or not self._over:
+            # What an application makes of an answer that was cut short is no error of its own; all else is.
+            raise error
         return self._result
 
     async def _receive(self) -> Message:
@@ -130,7 +155,10 @@ class Served:
         if kind == "http.response.start":
             self._status = message["status"]
             headers = [(bytes(key).lower(), bytes(value)) for key, value in message.get("headers", ())]
-            if self._call.begin(self._status, headers) is not None and not self._call.patient:
+            stream = self._call.begin(self._status, headers)
+            if stream is not None and self._told is not None:
+                stream.heard = self._told.heard
+            if stream is not None and not self._call.patient:
                 await self._start()
         elif kind == "http.response.body":
             data, more = message.get("body", b""), message.get("more_body", False)
@@ -145,6 +173,8 @@ class Served:
         if self._size > self._limit:
             result = self._too_large(502)
         elif not more:
+            if self._told is not None:
+                self._told.stop()
             result = await adrive(self._call.whole(b"".join(self._pieces)))
         if result is not None:
             await self._take(result)
@@ -155,6 +185,8 @@ class Served:
         stream = self._call.stream
         if stream is None:
             raise RuntimeError("the answer has no beginning")
+        if data and self._told is not None:
+            self._told.chunk()
         out = await adrive(stream.feed(data)) if data else b""
         if not more and stream.blocked is None and stream.broken is None:
             out += await adrive(stream.close())

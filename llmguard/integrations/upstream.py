@@ -75,6 +75,7 @@ class Upstream:
             raise ConfigurationError("the path of the upstream's URL is spelt so that servers may read it differently")
         self.limits = limits or Limits()
         self.origin = f"{parts.scheme}://{parts.netloc}"
+        self.address, self.port = parts.hostname, parts.port
         self._httpx = httpx
         self._url = httpx.URL(self.origin)
         self._host = self._url.netloc

@@ -441,10 +441,10 @@ async def test_spans_stand_in_the_callers_trace() -> None:
             await call(app, "POST", PATH, json.dumps(asked()).encode(), [*JSON, *headers])
         await app.upstream.close()
     spans = exporter.get_finished_spans()
-    assert {span.name for span in spans} == {"llmguard.guard input", "llmguard.guard output"}
-    assert [span.parent is not None and f"{span.parent.trace_id:032x}" == trace for span in spans] == [True] * 2 + [
+    assert {span.name for span in spans} == {"llmguard.guard input", "chat m", "llmguard.guard output"}
+    assert [span.parent is not None and f"{span.parent.trace_id:032x}" == trace for span in spans] == [True] * 3 + [
         False
-    ] * 4
+    ] * 6
     assert dict(model.scopes[0]["headers"])[b"traceparent"] == parent
     own.close()
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fakes import Pieces
 from model_server import Server, model_server
+from telemetry_sdk import Sdk
 
 from llmguard import Blocked, ConfigurationError, Guard
 from llmguard.integrations.http import HttpGuard
@@ -105,3 +106,31 @@ def test_a_body_that_can_not_be_read_is_refused(server: Server, guard: Guard) ->
 def test_it_takes_clients_of_httpx_alone(guard: Guard) -> None:
     with pytest.raises(ConfigurationError, match="is no client of httpx"):
         guarded(object(), HttpGuard(guard))
+
+
+def test_a_call_is_told_once_with_its_tokens_and_without_its_words(server: Server) -> None:
+    sdk = Sdk()
+    with (
+        Guard(
+            {"name": "p", "rules": RULES}, detectors=[Pieces()], tracer_provider=sdk.tracers, meter_provider=sdk.meters
+        ) as guard,
+        httpx.Client(base_url=server.url) as client,
+    ):
+        made = guard.wrap(client)
+        made.post(CHAT, json=chat("say abc"))
+        with made.stream("POST", CHAT, json=chat("say abc", stream=True)) as response:
+            response.read()
+        with made.stream("POST", CHAT, json=chat("say abc", stream=True)) as response:
+            pass  # never read
+        with pytest.raises(Blocked):
+            made.post(CHAT, json=chat("abbc"))
+    calls = [span for span in sdk.span_exporter.get_finished_spans() if span.name == "chat m"]
+    assert len(calls) == 3
+    whole, streamed, left = (dict(span.attributes or {}) for span in calls)
+    assert (whole["gen_ai.usage.input_tokens"], whole["gen_ai.usage.output_tokens"]) == (3, 5)
+    assert whole["server.address"] == "127.0.0.1"
+    assert streamed["gen_ai.response.finish_reasons"] == ("stop",)
+    assert "gen_ai.response.time_to_first_chunk" in streamed
+    assert "error.type" in left
+    told = " ".join(str(span.to_json()) for span in sdk.span_exporter.get_finished_spans())
+    assert "abc" not in told
