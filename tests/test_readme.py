@@ -7,8 +7,10 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+import typer
 
 from llmguard import Guard, Policy
+from llmguard.cli.main import app
 
 README = Path("README.md").read_text(encoding="utf-8")
 GUARD = Path("docs/guard.md").read_text(encoding="utf-8")
@@ -53,6 +55,12 @@ def test_commands_name_what_exists(block: str) -> None:
     for command in commands:
         if command.startswith("make "):
             assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE), command
+        elif command.startswith("llmguard "):
+            name, *words = command.split()[1:]
+            known = {
+                option for parameter in typer.main.get_command(app).commands[name].params for option in parameter.opts
+            }
+            assert {word for word in words if word.startswith("--")} <= known, command
         else:
             assert command.startswith("pip install"), command
             assert all(extra in extras for extra in re.findall(r"\[(\w+)\]", command)), command
