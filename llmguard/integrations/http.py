@@ -163,6 +163,7 @@ class HttpCall:
             headers: names in small letters.
             body: all of it, as it came.
         """
+        plain = body
         try:
             plain = decoded(body, encoding(headers), self._http.limit)
             if named(headers, b"inference-header-content-length"):

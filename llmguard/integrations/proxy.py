@@ -144,8 +144,8 @@ class Proxy:
         if self._metrics is None:
             return refused(404, "no metrics here: pip install 'llmguard[prometheus]'", "metrics")
         own = self._metrics()
+        status, theirs = 404, b""
         try:
-            status, theirs = (404, b"")
             if self._upstream_metrics:
                 status, theirs = await self.upstream.fetched(self._upstream_metrics, _METRICS_LIMIT, _PROBE_TIMEOUT_S)
         except UpstreamError:

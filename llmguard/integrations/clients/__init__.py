@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmguard.errors import ConfigurationError, nearest
@@ -46,7 +47,7 @@ def wrap(client: C, guard: Guard, **options: Any) -> C:
 
 def _package(client: object) -> str:
     """The package of the client: of its class or the nearest of those that it derives from, or of the module itself."""
-    if isinstance(client, type(importlib)):
+    if isinstance(client, ModuleType):
         return client.__name__.partition(".")[0]
     packages = [kind.__module__.partition(".")[0] for kind in type(client).__mro__]
     return next((package for package in packages if package in _FILES), packages[0])

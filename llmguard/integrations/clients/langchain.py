@@ -39,11 +39,12 @@ def wrap(client: C, guard: Guard, *, fallback: Fallback | None = None) -> C:
     from langchain_core.language_models import BaseChatModel
 
     check_fallback(guard, fallback)
+    own: Any = client
     if not isinstance(client, BaseChatModel):
         raise ConfigurationError(
             f"{type(client).__name__} is no chat model of LangChain: wrap the chat model that it is made with"
         )
-    copy: Any = client.model_copy()
+    copy: Any = own.model_copy()
     copy.__class__ = _guarded(type(client), guard, fallback)
     return copy  # type: ignore[no-any-return]
 

