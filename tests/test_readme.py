@@ -13,7 +13,7 @@ from llmguard import Guard, Policy
 from llmguard.cli.main import app
 
 README = Path("README.md").read_text(encoding="utf-8")
-GUARD = Path("docs/guard.md").read_text(encoding="utf-8")
+PAGES = [Path("docs", f"{name}.md").read_text(encoding="utf-8") for name in ("guard", "streaming", "clients")]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = BLOCK.findall(README)
 EXPECTED = re.compile(r"^\s*print\(.*\)\s+# (.*)$", re.MULTILINE)
@@ -28,7 +28,7 @@ def test_there_is_no_block_of_a_kind_that_is_not_run() -> None:
 
 
 @pytest.mark.parametrize(
-    "block", [*blocks("python"), *(text for name, text in BLOCK.findall(GUARD) if name == "python")]
+    "block", [*blocks("python"), *(text for page in PAGES for name, text in BLOCK.findall(page) if name == "python")]
 )
 def test_python_prints_what_the_comments_say(block: str) -> None:
     printed = StringIO()
