@@ -26,6 +26,7 @@ from llmguard.types import (
     Detector,
     DetectorRun,
     Finding,
+    Incremental,
     Outcome,
     PolicyRef,
     Role,
@@ -37,6 +38,7 @@ from llmguard.types import (
 if TYPE_CHECKING:
     from llmguard.detectors.function import detector
     from llmguard.guard import Guard
+    from llmguard.guarded_stream import GuardedStream
     from llmguard.policy import Policy, Rule
     from llmguard.telemetry import TelemetrySettings
     from llmguard.vault import Vault
@@ -53,6 +55,8 @@ __all__ = [
     "DetectorRun",
     "Finding",
     "Guard",
+    "GuardedStream",
+    "Incremental",
     "LlmGuardError",
     "MissingExtraError",
     "Outcome",
@@ -72,6 +76,7 @@ __all__ = [
 # Loaded at first use, so that `import llmguard` costs its users next to nothing.
 _LAZY = {
     "Guard": "llmguard.guard",
+    "GuardedStream": "llmguard.guarded_stream",
     "Policy": "llmguard.policy",
     "Rule": "llmguard.policy",
     "TelemetrySettings": "llmguard.telemetry",

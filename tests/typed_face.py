@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import assert_type
 
-from llmguard import Action, Decision, Detector, Finding, Guard, Text, detector
+from llmguard import Action, Decision, Detector, Finding, Guard, GuardedStream, Text, detector
 
 guard = Guard()
 
@@ -38,3 +38,19 @@ def competitor(text: str) -> Iterator[Finding]:
 
 
 plugged: Detector = competitor
+
+
+@guard
+def tell(question: str) -> Iterator[str]:
+    yield question
+
+
+class Client:
+    """Stands in for a client of a model."""
+
+
+assert_type(tell("x"), Iterator[str])
+assert_type(guard.wrap(Client()), Client)
+with guard.stream(stage="output", context=["a document"]) as stream:
+    assert_type(stream.feed("a piece"), str)
+    assert_type(stream, GuardedStream)
