@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from types import TracebackType
-from typing import TypeVar
 
 from llmguard.errors import Blocked
-from llmguard.running import Run
 from llmguard.streaming import StreamCheck
 from llmguard.types import Decision, Role
-
-T = TypeVar("T")
+from llmguard.waiting import adrive, drive
 
 
 class GuardedStream:
@@ -48,11 +44,11 @@ class GuardedStream:
             TypeError: the piece is no string.
             ValueError: the stream has been closed.
         """
-        return self._answer(run_through(self._check.feed(_string(piece))))
+        return self._answer(drive(self._check.feed(_string(piece))))
 
     async def afeed(self, piece: str) -> str:
         """`feed` for an event loop: slow detectors don't hold it up."""
-        return self._answer(await run_through_async(self._check.feed(_string(piece))))
+        return self._answer(await adrive(self._check.feed(_string(piece))))
 
     def close(self) -> str:
         """The rest, once the text is complete.
@@ -60,11 +56,11 @@ class GuardedStream:
         Raises:
             Blocked: see `feed`.
         """
-        return self._answer(run_through(self._check.end()), last=True)
+        return self._answer(drive(self._check.end()), last=True)
 
     async def aclose(self) -> str:
         """`close` for an event loop."""
-        return self._answer(await run_through_async(self._check.end()), last=True)
+        return self._answer(await adrive(self._check.end()), last=True)
 
     def abandon(self, error: BaseException | None = None) -> None:
         """The reader has gone, or the source broke off: nothing more goes out. Does nothing after `close`."""
@@ -97,27 +93,3 @@ def _string(piece: object) -> str:
         hint = ": decode it first, by an incremental decoder" if isinstance(piece, (bytes, bytearray)) else ""
         raise TypeError(f"a stream takes str, not {type(piece).__name__}{hint}")
     return piece
-
-
-def run_through(steps: Generator[Run, None, T]) -> T:
-    """Drive what yields runs without an event loop."""
-    try:
-        while True:
-            next(steps).wait()
-    except StopIteration as end:
-        value: T = end.value
-        return value
-    finally:
-        steps.close()
-
-
-async def run_through_async(steps: Generator[Run, None, T]) -> T:
-    """Drive what yields runs on an event loop."""
-    try:
-        while True:
-            await next(steps).wait_async()
-    except StopIteration as end:
-        value: T = end.value
-        return value
-    finally:
-        steps.close()

@@ -7,7 +7,7 @@ transport, a middleware, a proxy) is a thin edge over the same code, and none ha
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from llmguard.calls import Checks
 from llmguard.checks import About, Check
@@ -153,27 +153,3 @@ def _asks(part: Part) -> bool:
         return False
     keys = [key for key in part.path.split("/")[1:] if not key.isdigit()]
     return bool(keys) and keys[0] in _ASKS and keys[-1] in _SAYS
-
-
-def drive(steps: Generator[Any, None, T]) -> T:
-    """Wait for what the steps yield, without an event loop."""
-    try:
-        while True:
-            next(steps).wait()
-    except StopIteration as end:
-        value: T = end.value
-        return value
-    finally:
-        steps.close()
-
-
-async def adrive(steps: Generator[Any, None, T]) -> T:
-    """Wait for what the steps yield, on an event loop."""
-    try:
-        while True:
-            await next(steps).wait_async()
-    except StopIteration as end:
-        value: T = end.value
-        return value
-    finally:
-        steps.close()

@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from llmguard.errors import LlmGuardError
-from llmguard.integrations.exchange import adrive
 from llmguard.integrations.headers import Headers, named
 from llmguard.integrations.http import Forward, HttpCall, Reply
 from llmguard.operation import Operation
+from llmguard.waiting import adrive
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

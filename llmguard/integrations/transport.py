@@ -12,10 +12,10 @@ from functools import lru_cache
 from typing import Any
 
 from llmguard.errors import Blocked, ConfigurationError
-from llmguard.integrations.exchange import adrive, drive
 from llmguard.integrations.exchange_stream import ExchangeStream
 from llmguard.integrations.http import Forward, HttpCall, HttpGuard, Reply, blocked_of, refused
 from llmguard.operation import Operation
+from llmguard.waiting import adrive, drive
 
 #: Where a response keeps the `Blocked` that it is there for.
 BLOCKED = "llmguard.blocked"

@@ -15,8 +15,9 @@ from llmguard import Decision, Guard, Role, Stage, Text
 from llmguard.dialects import edit, pointer, registry, strict
 from llmguard.dialects.wire import Body, Dialect
 from llmguard.errors import DialectError
-from llmguard.integrations.exchange import Exchange, adrive, drive
+from llmguard.integrations.exchange import Exchange
 from llmguard.testing import capture
+from llmguard.waiting import adrive, drive
 
 each = pytest.mark.parametrize("name", DIALECTS)
 BAD = f"so {PIECE} it is"

@@ -34,9 +34,9 @@ from llmguard.dialects import carry, framing
 from llmguard.dialects.wire import Dialect, Event, Frame, Framing
 from llmguard.errors import DialectError
 from llmguard.integrations import exchange_sent
-from llmguard.integrations.exchange import adrive, drive
 from llmguard.integrations.exchange_stream import ExchangeStream
 from llmguard.testing import capture
+from llmguard.waiting import adrive, drive
 
 each = pytest.mark.parametrize("name", STREAMING)
 TOKENS = [

@@ -8,8 +8,8 @@ from fakes import Pieces
 
 from llmguard import Decision, Guard
 from llmguard.errors import ConfigurationError
-from llmguard.integrations.exchange import drive
 from llmguard.integrations.http import Forward, HttpCall, HttpGuard, Reply, blocked_of
+from llmguard.waiting import drive
 
 PATH = "/v1/chat/completions"
 HEADERS = [(b"content-type", b"application/json"), (b"accept-encoding", b"gzip"), (b"authorization", b"Bearer k")]

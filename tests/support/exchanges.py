@@ -16,9 +16,10 @@ from llmguard import Finding, Guard, detector
 from llmguard.dialects import carry, edit, framing, pointer, registry, strict
 from llmguard.dialects.wire import Dialect, Event, Frame, Framing
 from llmguard.errors import DialectError
-from llmguard.integrations.exchange import Exchange, drive
+from llmguard.integrations.exchange import Exchange
 from llmguard.integrations.exchange_stream import ExchangeStream
 from llmguard.types import Stage
+from llmguard.waiting import drive
 
 DIALECTS = {dialect.name: dialect for dialect in registry.dialects()}
 STREAMING = {name: dialect for name, dialect in DIALECTS.items() if dialect.framing is not None}

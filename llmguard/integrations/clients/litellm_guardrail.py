@@ -31,8 +31,9 @@ from llmguard.integrations.clients import conduct
 from llmguard.integrations.clients.json_view import merged, view
 from llmguard.integrations.clients.litellm import BESIDE, DIALECTS, way_of
 from llmguard.integrations.clients.value_events import AsyncEvents
-from llmguard.integrations.exchange import Exchange, adrive
+from llmguard.integrations.exchange import Exchange
 from llmguard.types import Decision
+from llmguard.waiting import adrive
 
 _KINDS = {name: name for name in DIALECTS} | {f"a{name}": name for name in DIALECTS} | {"embeddings": "embedding"}
 _TOKEN = "llmguard_call"  # noqa: S105 - the name of a key

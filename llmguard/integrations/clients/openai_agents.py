@@ -24,9 +24,10 @@ from llmguard.dialects import openai_responses, pointer, strict
 from llmguard.errors import ConfigurationError, DialectError
 from llmguard.guard import Guard
 from llmguard.integrations.clients.json_view import view
-from llmguard.integrations.exchange import Exchange, adrive
+from llmguard.integrations.exchange import Exchange
 from llmguard.integrations.http import Fallback
 from llmguard.types import Decision, Role, Stage, Text
+from llmguard.waiting import adrive
 
 C = TypeVar("C")
 
