@@ -150,7 +150,8 @@ def bundled(*, has_amx: bool) -> bool:
     many = min(seconds(check, [texts(64)] * 6))
     held = row("guard-mini, all heads, batch 1", f"{one * 1e3:.2f} ms", "", "<= 5 ms", holds=one <= 0.005)
     held &= row("guard-mini, all heads, batches", f"{64 / many:,.0f}/s", "", ">= 350/s", holds=64 / many >= 350)
-    held &= row("resident memory, both models loaded", f"{_resident():.0f} MB", "", "< 400 MB", holds=_resident() < 400)
+    size = _resident()
+    held &= row("resident memory, both models loaded", f"{size:.0f} MB", "", "< 400 MB", holds=size < 400)
     return held
 
 

@@ -124,7 +124,11 @@ class Guarded:
             self._input = self._known((input,) if isinstance(input, str) else tuple(input))
         self.part = shapes.WHOLE if output is None else shapes.part(output)
         for option, made in (("fallback", fallback), ("reply", reply)):
-            if inspect.iscoroutinefunction(made) and not _is_async(function):
+            if (
+                inspect.iscoroutinefunction(made)
+                and not _is_async(function)
+                and not inspect.isasyncgenfunction(function)
+            ):
                 raise ConfigurationError(
                     f"the {option} of {name} is async, and {name} is not: give it a plain function"
                 )

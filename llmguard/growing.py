@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Sequence
 from llmguard.gathered import Gathered
 from llmguard.hits import Hit, acts, checked, demoted, moved, severity, shifted, span_of, well_formed, withheld
 from llmguard.pipeline import Pipeline
-from llmguard.policy import Rule
 from llmguard.policy_plan import StagePlan
 from llmguard.running import Run, Step, Verdict
 from llmguard.stream_plan import StreamPlan, window_end
@@ -51,6 +50,7 @@ class Growing:
         "_all",
         "_base",
         "_clear",
+        "_done",
         "_due",
         "_fresh",
         "_gone",
@@ -109,6 +109,7 @@ class Growing:
         self._marks: list[Hit] = []  # what windows found that is still to go out, in places of the whole text
         self._replaced: list[tuple[int, int, str]] = []
         self._redacted: set[tuple[int, int]] = set()
+        self._done: list[Hit] = []  # what was taken out of what went out
         self.hits: list[Hit] = []
         self.runs: list[DetectorRun] = []
         self.failed = 0
@@ -230,7 +231,11 @@ class Growing:
             start, end = finding.span or (0, len(self._window))
             if start >= settled or base + end <= self._gone or finding.action is Action.ALLOW:
                 continue
-            hit = moved(finding, (base + start, base + end)), rule
+            span = base + start, base + end
+            hit = moved(finding, span), rule
+            if span[0] < self._gone and finding.action is Action.REDACT:
+                # It should have been told before its beginning went out.
+                hit = moved(finding, span, Action.BLOCK), rule
             if acts(hit) and finding.action.severity >= Action.REDACT.severity:
                 found.append(hit)
         self._take(verdict, found)
@@ -271,12 +276,22 @@ class Growing:
             for finding, rule in zip(verdict.findings, verdict.rules, strict=True):
                 from_, to = finding.span or (0, len(text.content))
                 hit = moved(finding, (base + from_, base + to)), rule
-                if acts(hit) and finding.action.severity >= Action.REDACT.severity:
-                    found.append(withheld(hit, self._gone))
+                if acts(hit) and finding.action.severity >= Action.REDACT.severity and not self._known(hit):
+                    found.append(withheld(hit, start))
             self._take(verdict, found)
             if self.blocked:
                 return
             self._marks += found
+
+    def _known(self, hit: Hit) -> bool:
+        """Whether an earlier window showed the same, and it is taken out."""
+        span = span_of(hit)
+        return hit[0].action is Action.REDACT and (
+            span in self._redacted or any(span_of(mark) == span for mark in self._marks)
+        )
+
+    def _taken_out(self, start: int, end: int) -> bool:
+        return any(first <= start and end <= last for first, last in self._redacted)
 
     def _final(self, verdict: Verdict, length: int) -> list[Hit]:
         """The findings of the whole text, and of them those that are still to go out."""
@@ -295,20 +310,21 @@ class Growing:
                 continue
             if start >= self._gone:
                 tail.append((moved(finding, (start, end)), rule))
-            elif end > self._gone or (self._is_strict(rule) and (start, end) not in self._redacted):
-                # Its beginning went out before the rest showed what it is, and can't be taken back: the rest stays in.
+            elif not self._taken_out(start, end):
+                # It went out, or began to, before the rest showed what it is, and can't be taken back.
                 action = Action.BLOCK
         for run in verdict.runs:
             if run.outcome in FAILED:
                 action = max(action, self._failure(run), key=severity)
         self.runs, self.failed = verdict.runs, verdict.failed
+        told = {(finding.detector, finding.category, finding.span) for finding, _ in self.hits}
+        for hit in [*self._done, *self._marks]:  # what windows alone showed
+            if (hit[0].detector, hit[0].category, hit[0].span) not in told:
+                self.hits.append(hit)
+                action = max(action, Action.REDACT, key=severity)
         self.action = action
         tail += [hit for hit in self._marks if hit not in tail]
         return tail
-
-    @staticmethod
-    def _is_strict(rule: Rule | None) -> bool:
-        return rule is not None and rule.stream == "strict"
 
     def _out(self, window: str, place: int, found: Sequence[Hit]) -> str:
         """The text up to a place, or to where a finding begins that reaches across it, cleared."""
@@ -329,6 +345,7 @@ class Growing:
                 self._replaced.append((self._gone, place, piece))
                 self.action = max(self.action, Action.REDACT, key=severity)
             self._redacted.update(span_of(hit) for hit in inside)
+            self._done += inside
             self._marks = [hit for hit in self._marks if span_of(hit)[0] >= place]
         self._gone = place
         self._due = self._length + 1

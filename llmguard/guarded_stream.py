@@ -75,6 +75,8 @@ class GuardedStream:
         self.abandon(error)
 
     def _answer(self, text: str, *, last: bool = False) -> str:
+        if self._check.abandoned:
+            return text
         if not self._check.blocked:
             if last:
                 self._check.finish()

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _MAX_FINISH = 128
 _MAX_TOKENS = 2**53
 # Callers and servers may write anything where a name is expected, so only what looks like one is taken.
-_name = re.compile(r"[!-~]{1,256}").fullmatch
+# An address of a person is none, nor is anything with white space; a key without any passes for a name.
+_name = re.compile(r"(?!.*\w@\w[\w-]*\.\w)[\w.:/@+~=|-]{1,128}", re.ASCII).fullmatch
 _host = re.compile(r"[A-Za-z0-9_.:%/\[\]-]{1,255}").fullmatch
 _code = re.compile(r"[A-Za-z0-9_.:-]{1,64}").fullmatch
 

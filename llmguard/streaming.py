@@ -85,6 +85,12 @@ class StreamCheck:
         self._spent = 0.0
         self._waits = array("f")
         self._decision: Decision | None = None
+        self._abandoned = False
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it was given up: nothing goes out any more, and there is no decision."""
+        return self._abandoned
 
     @property
     def blocked(self) -> bool:
@@ -120,7 +126,7 @@ class StreamCheck:
         own = self._channels.get(channel) or self.open(channel, role, path)
         if not piece or self.blocked:
             return ""
-        if own.done or self._decision is not None:
+        if own.done or self._decision is not None or self._abandoned:
             raise ValueError("a stream that has ended takes no more pieces")
         if not self.enforced:
             own.growing.keep(piece)
@@ -136,11 +142,11 @@ class StreamCheck:
     def end(self, channel: str = "") -> Generator[Run, None, str]:
         """The rest of a text that has come to its end. Yields the runs that have to be waited for."""
         own = self._channels.get(channel)
-        if own is None or own.done or self.blocked:
+        if own is None or own.done or self.blocked or self._abandoned:
             return ""
-        own.done = True
         started = time.perf_counter()
         text = yield from own.growing.close(self.about.beside)
+        own.done = True  # not before: who is cancelled while it waits may close again
         if not self.enforced:
             self._spent += time.perf_counter() - started
             return ""
@@ -191,7 +197,8 @@ class StreamCheck:
 
     def abandon(self, error: BaseException | None = None) -> None:
         """The reader has gone: end the span; nothing happens when the stream has ended."""
-        if self._decision is None:
+        if self._decision is None and not self._abandoned:
+            self._abandoned = True
             self._telemetry.abandon(self._span, error)
             self._forget()
 
@@ -216,7 +223,7 @@ class StreamCheck:
         return own
 
     def _clear(self, piece: str, hits: Sequence[Hit]) -> str:
-        if not hits and self._conversation is None:
+        if not self.enforced or (not hits and self._conversation is None):
             return piece
         chosen = {finding: rule.how for finding, rule in hits if rule is not None}
         restorable = self._stage not in _OF_THE_MODEL

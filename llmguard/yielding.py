@@ -11,6 +11,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
+from llmguard import shapes
 from llmguard.calls import Checks, Guarded
 from llmguard.streaming import StreamCheck
 from llmguard.types import Decision, Stage
@@ -158,7 +159,7 @@ class _Reader:
         """Read to the end; the decision where it blocks."""
         while (value := (yield _Pull())) is not _END:
             text = self._how.part.get(value)
-            if text is None:
+            if text is None or (text == "" and self._how.part is not shapes.WHOLE):
                 self._later.append(value)
             elif not isinstance(text, str):
                 raise TypeError(f"the guarded function yielded {type(text).__name__} where text was expected")

@@ -233,6 +233,22 @@ def test_an_address_is_told_without_secrets(sdk: Sdk, address: str, told: str) -
     assert "s3cret" not in sdk.all_told()
 
 
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B"),
+        ("claude-3@20240229", "claude-3@20240229"),
+        ("arn:aws:bedrock:us-east-1::foundation-model/x", "arn:aws:bedrock:us-east-1::foundation-model/x"),
+        ("ada@example.com", "other"),
+        ("tell me, of ada@mail.example.org", "other"),
+        ("x" * 129, "other"),
+    ],
+)
+def test_a_persons_address_is_no_name_of_a_model(sdk: Sdk, model: str, told: str) -> None:
+    begin(sdk.telemetry(), model=model).end()
+    assert sdk.attributes["gen_ai.request.model"] == told
+
+
 def test_a_model_that_is_no_text_breaks_nothing(sdk: Sdk) -> None:
     telemetry = sdk.telemetry()
     begin(telemetry, model=5).end(ANSWER)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from training.augment import augmented
 from training.encode import (
     IGNORED,
+    MAX_STATEMENT,
     MAX_TOKENS,
     Encoder,
     Piece,
@@ -114,7 +115,7 @@ def arrays(items: Sequence[Example], encoder: Encoder, rng: random.Random, *, au
         labels: Mapping[str, float] = item.known
         if row in contexts:
             part = _ground(contexts[row], text, rng, supported=labels["unsupported"] < 0.5)
-            pieces.append(window(text, 0, min(len(text.ids), MAX_TOKENS // 2), part, len(part.ids)))
+            pieces.append(window(text, 0, min(len(text.ids), MAX_STATEMENT), part, len(part.ids)))
         else:
             start, end, labels, scale = _cut(item, text, rng)
             weight[row] *= scale

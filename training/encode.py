@@ -14,6 +14,8 @@ from training.labels import BIO, Example, Span
 
 MAX_TOKENS = 256
 OVERLAP = 64
+#: Tokens of a statement beside a context, at most: half of the window without its three special tokens.
+MAX_STATEMENT = (MAX_TOKENS - 3) // 2
 IGNORED = -100
 CLS, SEP = 101, 102
 _BIO = {label: place for place, label in enumerate(BIO)}

@@ -162,9 +162,7 @@ def edited(editor: Editor, context: str) -> list[Row]:
         if plain(said) == said:
             continue  # the edit was in what a paraphrase leaves out
         whole = " ".join(said if place == at else editor.paraphrase(one) for place, one in enumerate(picked))
-        row = new(about, whole, label, wrong[1] if label else "none", "grounding_edits")
-        row["labels"]["wording"] = "own" if part is old else "edited"
-        result.append(row)
+        result.append(new(about, whole, label, wrong[1] if label else "none", "grounding_edits"))
     return result
 
 
@@ -255,10 +253,7 @@ def questions(draw: random.Random, qa: list[Row]) -> list[Row]:
 
 
 def thinned(draw: random.Random, made: list[Row]) -> list[Row]:
-    """Rows thinned until both labels are alike in words, words and numbers that the context lacks, and negation.
-
-    So they are among edited wordings and among those left as they were, lest an odd wording tell the label.
-    """
+    """Rows thinned until both labels are alike in words, words and numbers that the context lacks, and negation."""
     bins: dict[tuple[Any, ...], tuple[list[Row], list[Row]]] = defaultdict(lambda: ([], []))
     for row in made:
         known = {word.lower() for word in WORD.findall(row["context"])}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.encode import Encoder, Piece, pair_windows, window, windows
+from training.encode import MAX_STATEMENT, Encoder, Piece, pair_windows, window, windows
 from training.labels import BIO, HEADS, Span
 
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -121,7 +121,7 @@ def pair_logits(run: Run, encoder: Encoder, contexts: Sequence[str], texts: Sequ
         for number in range(len(parts)):
             text = next(claim)
             for part in pair_windows(grounds[context], text):
-                pieces.append(window(text, 0, len(text.ids), part, len(part.ids)))
+                pieces.append(window(text, 0, min(len(text.ids), MAX_STATEMENT), part, len(part.ids)))
                 owners.append((row, number))
     smallest: dict[tuple[int, int], NDArray[np.float32]] = {}
     for piece, outputs, owner in zip(pieces, batched(run, pieces, ("grounding",)), owners, strict=True):

@@ -24,7 +24,7 @@ class Sentencewise:
         """The findings in all sentences of each text.
 
         Raises:
-            DetectorError: the detector did not answer with one list a sentence.
+            DetectorError: the detector did not answer with one list a sentence, or outside of it.
         """
         places = [sentences.sentences(text.content) for text in texts]
         parts = [
@@ -38,7 +38,7 @@ class Sentencewise:
         if not isinstance(answer, Sequence) or len(answer) != len(parts):
             raise DetectorError(self._detector.name, f"did not give {len(parts)} lists for {len(parts)} sentences")
         left = iter(answer)
-        return [[_moved(found, span) for span in spans for found in next(left)] for spans in places]
+        return [[self._moved(found, span) for span in spans for found in next(left)] for spans in places]
 
     def settled(self, text: str) -> int:
         """See `types.Incremental`: up to the end of the last whole sentence."""
@@ -48,7 +48,9 @@ class Sentencewise:
         """See `types.Incremental`: from the beginning of the sentence that the place is in."""
         return sentences.beginning(text, start)
 
-
-def _moved(found: Finding, sentence: tuple[int, int]) -> Finding:
-    start, end = found.span or (0, sentence[1] - sentence[0])
-    return dataclasses.replace(found, span=(start + sentence[0], end + sentence[0]))
+    def _moved(self, found: Finding, sentence: tuple[int, int]) -> Finding:
+        length = sentence[1] - sentence[0]
+        start, end = found.span or (0, length)
+        if not 0 <= start <= end <= length:
+            raise DetectorError(self._detector.name, "a finding's span is outside the sentence")
+        return dataclasses.replace(found, span=(start + sentence[0], end + sentence[0]))

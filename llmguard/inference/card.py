@@ -91,7 +91,8 @@ class Head(_Part):
         activation: from logits to probabilities.
         aggregate: over the windows of a text.
         calibration: by the precision that runs, or "default".
-        thresholds: by stage, or "default"; for each label a probability.
+        thresholds: by stage, or "default"; for each label a probability. Advice for who
+            writes rules: nothing reads it.
     """
 
     name: Name

@@ -4,7 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.encode import CLS, IGNORED, SEP, Tokens, bio, crop, pair_windows, window, windows
+from training.encode import (
+    CLS,
+    IGNORED,
+    MAX_STATEMENT,
+    MAX_TOKENS,
+    SEP,
+    Tokens,
+    bio,
+    crop,
+    pair_windows,
+    window,
+    windows,
+)
 from training.labels import BIO
 from training.predict import spans_of
 
@@ -87,3 +99,11 @@ def test_a_label_without_a_beginning_is_still_a_span() -> None:
 @pytest.mark.parametrize("count", [0, 1, 254, 255, 256])
 def test_a_text_of_about_a_window(count: int) -> None:
     assert windows(text(count), 256, 64)[0][0] == 0
+
+
+@given(st.integers(0, 700), st.integers(1, 700))
+def test_a_pair_fits_the_window_however_long_the_statement_is(count: int, words: int) -> None:
+    claim = text(words)
+    for part in pair_windows(text(count), claim):
+        piece = window(claim, 0, min(words, MAX_STATEMENT), part, len(part.ids))
+        assert len(piece.ids) <= MAX_TOKENS
