@@ -357,4 +357,5 @@ def guarded(guard: Guard, function: Callable[..., Any], **options: Any) -> Calla
 
 def _is_async(function: Callable[..., Any]) -> bool:
     """Whether a call of it has to be awaited."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    kinds = (function, type(function).__call__)
+    return any(inspect.iscoroutinefunction(kind) or inspect.isasyncgenfunction(kind) for kind in kinds)

@@ -293,6 +293,15 @@ class Growing:
     def _taken_out(self, start: int, end: int) -> bool:
         return any(first <= start and end <= last for first, last in self._redacted)
 
+    def _shown_by_windows(self) -> Action:
+        """Add what windows alone showed, and was taken out, to what the whole text shows."""
+        told = {(finding.detector, finding.category, finding.span) for finding, _ in self.hits}
+        alone = [
+            hit for hit in (*self._done, *self._marks) if (hit[0].detector, hit[0].category, hit[0].span) not in told
+        ]
+        self.hits += alone
+        return Action.REDACT if alone else Action.ALLOW
+
     def _final(self, verdict: Verdict, length: int) -> list[Hit]:
         """The findings of the whole text, and of them those that are still to go out."""
         tail: list[Hit] = []
@@ -317,12 +326,7 @@ class Growing:
             if run.outcome in FAILED:
                 action = max(action, self._failure(run), key=severity)
         self.runs, self.failed = verdict.runs, verdict.failed
-        told = {(finding.detector, finding.category, finding.span) for finding, _ in self.hits}
-        for hit in [*self._done, *self._marks]:  # what windows alone showed
-            if (hit[0].detector, hit[0].category, hit[0].span) not in told:
-                self.hits.append(hit)
-                action = max(action, Action.REDACT, key=severity)
-        self.action = action
+        self.action = max(action, self._shown_by_windows(), key=severity)
         tail += [hit for hit in self._marks if hit not in tail]
         return tail
 

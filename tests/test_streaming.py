@@ -338,3 +338,71 @@ def test_the_scope_of_a_sentence_detector_is_the_sentence_in_checks_too() -> Non
     assert shout.scope is Scope.SENTENCE
     with guard_of({"detector": "shout", "action": "redact"}) as guard:
         assert guard.check("An X! One W! X and W! So.", stage="output").text == "An X! One W! <SHOUT_1> So."
+
+
+@settings(max_examples=300)
+@given(text=st.text("abc q\n", max_size=60), one=st.lists(st.integers(0, 60)), two=st.lists(st.integers(0, 60)))
+def test_windows_that_redact_do_so_wherever_a_text_is_cut(text: str, one: list[int], two: list[int]) -> None:
+    rule = {"detector": "pieces", "action": "redact", "stream": "windowed"}
+    with guard_of(rule, stream={"window": 2}) as guard:
+        first, second = streamed(guard, cut(text, one)), streamed(guard, cut(text, two))
+        assert first[1] == second[1]
+        if not first[1]:
+            assert first == second
+            assert not re.search("ab+c", first[0])
+
+
+def test_a_window_is_not_surprised_by_what_the_one_before_took_out() -> None:
+    rule = {"detector": "pieces", "action": "redact", "stream": "windowed"}
+    with guard_of(rule, stream={"window": 2}) as guard:
+        pieces = [f"{word} " for word in ["one", "abc", "two", "three", "four", "five", "six"]]
+        assert streamed(guard, pieces) == ("one <PIECE_1> two three four five six ", False)
+
+
+def test_what_is_told_too_late_blocks() -> None:
+    class Late(Pieces):
+        def settled(self, text: str) -> int:
+            return len(text)
+
+    rule = {"detector": "pieces", "action": "redact"}
+    with Guard({"name": "p", "rules": [rule]}, detectors=[Late()]) as guard:
+        assert streamed(guard, ["x a", "bc", " y"]) == ("x a", True)
+
+
+def test_after_it_was_given_up_nothing_goes_out() -> None:
+    with guard_of(*GUARDS["redact"]) as guard:
+        stream = guard.stream()
+        stream.feed("so ")
+        stream.abandon()
+        with pytest.raises(ValueError, match="has ended"):
+            stream.feed("more")
+        assert stream.close() == ""
+        assert stream.decision is None
+
+
+def test_a_stream_in_shadow_mode_leaves_the_vault_alone() -> None:
+    with guard_of(*GUARDS["redact"], mode="shadow") as guard, guard.conversation("c"):
+        assert streamed(guard, ["abc"], stage="input") == ("abc", False)
+        assert len(guard.vault) == 0
+
+
+async def test_a_close_that_was_cancelled_may_be_made_again() -> None:
+    leave = threading.Event()
+
+    class Slow(Words):
+        def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
+            leave.wait(10)
+            return super().detect(texts)
+
+    rule = {"detector": "slow", "action": "block", "deadline_ms": 20_000}
+    with Guard({"name": "p", "rules": [rule]}, detectors=[Slow("slow", "bad", inline=False)]) as guard:
+        stream = guard.stream()
+        await stream.afeed("so bad")
+        closing = asyncio.ensure_future(stream.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        leave.set()
+        with pytest.raises(Blocked):
+            await stream.aclose()

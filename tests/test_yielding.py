@@ -216,3 +216,27 @@ def test_overlap_waits_for_the_input_before_anything_goes_out() -> None:
         assert list(ask("good")) == ["so"]
         with pytest.raises(Blocked):
             list(ask("bad"))
+
+
+def test_values_with_an_empty_text_are_not_lost() -> None:
+    with guard_of() as guard:
+
+        @guard(output="text")
+        def ask(question: str) -> Iterator[dict[str, Any]]:
+            yield {"text": "hi", "done": False}
+            yield {"text": "", "done": True}
+
+        assert list(ask("on")) == [{"text": "hi", "done": False}, {"text": "", "done": True}]
+
+
+async def test_an_async_generator_may_have_an_async_fallback() -> None:
+    async def fall_back(_: object) -> str:
+        return "sorry"
+
+    with guard_of(on_block="fallback") as guard:
+
+        @guard(fallback=fall_back)
+        async def ask(question: str) -> AsyncIterator[str]:
+            yield "abbc"
+
+        assert [piece async for piece in ask("on")] == ["sorry"]

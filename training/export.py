@@ -196,8 +196,8 @@ def card(
         "user's own traffic; not for judging people.",
         limits="English first: other languages were seen in injection alone, as letters rather than words. Irony, "
         "implicit abuse and facts that need knowledge are missed. Dev figures are of public sets and of the time they "
-        "were collected. Of one changed fact in a long summary the head for groundedness sees little: the AUC of the summedits "
-        "sets is in the figures, and near chance for news."
+        "were collected. Of one changed fact in a long summary the head for groundedness sees little: the AUC of the "
+        "summedits sets is in the figures, and near chance for news."
         + ("" if limit is None else f" They are over about {limit} rows a set."),
     )
 

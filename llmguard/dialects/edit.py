@@ -86,6 +86,8 @@ def swap(data: bytes, path: str, text: str) -> bytes:
     Raises:
         DialectError: as in `rewrite`.
     """
+    if path[-1:].isdigit():
+        return rewrite(data, {path: text})  # an index is no key, but a key elsewhere may look like it
     key = b'"%s"' % path.rpartition("/")[2].encode("utf-8", "surrogatepass")
     at = data.find(key)
     found = _VALUE.match(data, at + len(key)) if at >= 0 and "~" not in path and "#" not in path else None

@@ -77,7 +77,7 @@ class GuardMiddleware:
 
     async def _passed(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         """A request that is not guarded; where others are refused, it comes without a body that nobody looked at."""
-        bare = self.http.unmatched == "refuse" and any([key in _BODY for key, _ in headers])
+        bare = self.http.unmatched == "refuse"
         plain = without(headers, STEERING | _BODY if bare else STEERING)
         await self.app({**scope, "headers": plain}, replayed(b"", receive) if bare else receive, send)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from llmguard.calls import Checks
 from llmguard.checks import About, Check
-from llmguard.dialects import edit, strict
+from llmguard.dialects import edit, pointer, strict
 from llmguard.dialects.wire import Body, Dialect, Json, Part
 from llmguard.running import Run
 from llmguard.types import Action, Decision, Role, Stage, Text
@@ -45,6 +45,9 @@ class Cleared(NamedTuple):
 
     data: bytes
     blocked: Decision | None = None
+
+    def __repr__(self) -> str:
+        return f"Cleared({len(self.data)} bytes, blocked={self.blocked is not None})"
 
 
 class Exchange:
@@ -98,6 +101,17 @@ class Exchange:
         """
         self.answered = self.dialect.response(strict.parse(data, surrogates=True))
         return (yield from self._cleared(data, self.answered, self.answered.model or self.asked.model, restore=True))
+
+    def unread(self, data: bytes, *, answer: bool) -> Steps[Cleared]:
+        """JSON that is none of this dialect: every text in it is looked at, as a user's or, in an answer, the model's.
+
+        Raises:
+            DialectError: it is no JSON, or JSON that two readers could read in two ways.
+        """
+        stage, role = (Stage.OUTPUT, Role.ASSISTANT) if answer else (Stage.INPUT, Role.USER)
+        found = pointer.texts(strict.parse(data, surrogates=True))
+        body = Body(parts=tuple([Part(stage, role, path, text) for path, text in found]))
+        return (yield from self._cleared(data, body, self.asked.model, restore=answer))
 
     def again(self, decision: Decision) -> bytes | None:
         """The request once more, which tells the model why its answer was withheld; None where it has no place to."""

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any, Literal
 
-from llmguard.dialects import framing, registry, strict
+from llmguard.dialects import framing, registry
 from llmguard.dialects.wire import Dialect, Framing
 from llmguard.errors import ConfigurationError, DialectError, RouteError
 from llmguard.guard import Guard
 from llmguard.integrations.encodings import BodyTooLargeError, UnknownEncodingError, decoded
-from llmguard.integrations.exchange import Exchange, Steps
+from llmguard.integrations.exchange import Cleared, Exchange, Steps
 from llmguard.integrations.exchange_stream import ExchangeStream
 from llmguard.integrations.headers import JSON, Headers, encoding, named, of_answer, of_request
 from llmguard.integrations.replies import FINAL, Forward, Reply, blocked_of, refused
@@ -163,28 +163,34 @@ class HttpCall:
             headers: names in small letters.
             body: all of it, as it came.
         """
-        plain = body
         try:
             plain = decoded(body, encoding(headers), self._http.limit)
             if named(headers, b"inference-header-content-length"):
                 return self.error(415, "binary tensors are not read here: ask for JSON (binary_data=False)", "body")
-            cleared = yield from self.exchange.request(plain)
+            cleared = yield from self._read(plain)
         except BodyTooLargeError as error:
             return self.error(413, str(error), "size")
         except UnknownEncodingError as error:
             return self.error(415, str(error), "encoding")
         except DialectError as error:
-            if self._http.unmatched == "pass" and _is_json(plain):
-                return Forward(of_request(headers, plain), plain)
             return self.error(400, str(error), "body")
         if cleared.blocked is not None:
             return self._stopped(cleared.blocked)
         self._asked = headers
         return Forward(of_request(headers, cleared.data), cleared.data)
 
+    def _read(self, plain: bytes) -> Steps[Cleared]:
+        try:
+            return (yield from self.exchange.request(plain))
+        except DialectError:
+            if self._http.unmatched != "pass":
+                raise
+            # In no format that is known here, but a server may make something of it: no way around.
+            return (yield from self.exchange.unread(plain, answer=False))
+
     def begin(self, status: int, headers: Headers) -> ExchangeStream | None:
         """Take the head of the response: a stream that is to be fed, or None where `whole` wants all of the body."""
-        self._status, self._headers = status, list(headers)
+        self._status, self._headers, self.stream = status, list(headers), None
         asked = self._streams if self._streams is not None else self.exchange.asked.stream
         expected = self._kind if asked and status < 400 else None
         kind = framing.choose(named(headers, b"content-type").decode("latin-1"), expected)
@@ -210,8 +216,6 @@ class HttpCall:
                 return Reply(self._status, of_answer(self._headers, self._status, plain), plain)
             cleared = yield from self._cleared(plain)
         except (DialectError, BodyTooLargeError, UnknownEncodingError) as error:
-            if self._http.unmatched == "pass":
-                return Reply(self._status, self._headers, body)
             return self.error(502, f"the answer can't be read: {error}", "body")
         if isinstance(cleared, bytes):
             return Reply(self._status, of_answer(self._headers, self._status, cleared), cleared)
@@ -219,7 +223,8 @@ class HttpCall:
 
     def _cleared(self, plain: bytes) -> Steps[bytes | Decision]:
         kind = named(self._headers, b"content-type").partition(b";")[0].strip().lower()
-        if kind.startswith(b"text/") and self._status >= 400:
+        passes = self._http.unmatched == "pass"
+        if kind.startswith(b"text/") and kind != b"text/event-stream" and (passes or self._status >= 400):
             # The page of a server in between: no format has it, and its reader reads it all the same.
             check = self.exchange.checks.start(Stage.OUTPUT, [Text(plain.decode("utf-8", "replace"))])
             if check.pending:
@@ -232,7 +237,12 @@ class HttpCall:
             own = ExchangeStream(self.exchange, stream, min(self._http.limit, framing.LIMIT))
             out = (yield from own.feed(plain)) + (yield from own.close())
             return out if own.blocked is None else own.blocked
-        answer = yield from self.exchange.response(plain)
+        try:
+            answer = yield from self.exchange.response(plain)
+        except DialectError:
+            if not passes:
+                raise
+            answer = yield from self.exchange.unread(plain, answer=True)
         return answer.data if answer.blocked is None else answer.blocked
 
     @property
@@ -281,12 +291,3 @@ class HttpCall:
         if self.stream is not None:
             self.stream.abandon()
         self._stack.close()
-
-
-def _is_json(body: bytes) -> bool:
-    """Whether every reader reads the body alike; what is spelt in two ways is refused, not passed."""
-    try:
-        strict.parse(body, surrogates=True)
-    except DialectError:
-        return False
-    return True

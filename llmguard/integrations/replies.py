@@ -28,12 +28,18 @@ class Reply(NamedTuple):
     body: bytes
     blocked: Decision | None = None
 
+    def __repr__(self) -> str:
+        return f"Reply({self.status}, {len(self.body)} bytes, blocked={self.blocked is not None})"
+
 
 class Forward(NamedTuple):
     """A request as it may go on."""
 
     headers: list[tuple[bytes, bytes]]
     body: bytes
+
+    def __repr__(self) -> str:
+        return f"Forward({len(self.body)} bytes)"
 
 
 def refused(status: int, problem: str, code: str) -> Reply:

@@ -81,16 +81,14 @@ class _Edge:
         if request.url.scheme not in ("http", "https") or "upgrade" in request.headers:
             return refused(400, "connections that stay open in both directions are not guarded", "route")
         path, _, query = request.url.raw_path.decode("latin-1").partition("?")
-        return self._http.open(request.method, self._route(path), query, _headers(request.headers))
+        call = self._http.open(request.method, self._route(path), query, _headers(request.headers))
+        if call is None and self._http.unmatched == "refuse" and _has_body(request.headers):
+            return refused(400, "a request in no wire format that is read has a body", "body")
+        return call
 
     def _request(self, request: Any, forward: Forward) -> Any:
-        headers = forward.headers or [
-            (key, value)
-            for key, value in _headers(request.headers)
-            if key not in (b"content-length", b"accept-encoding")
-        ] + [(b"accept-encoding", b"identity")]
         return self._library.Request(
-            request.method, request.url, headers=headers, content=forward.body, extensions=request.extensions
+            request.method, request.url, headers=forward.headers, content=forward.body, extensions=request.extensions
         )
 
     def _operation(self, request: Any, call: HttpCall) -> Operation:
@@ -288,6 +286,10 @@ class AsyncGuardTransport(_Edge):
 
     async def __aexit__(self, *error: Any) -> None:
         await self._inner.__aexit__(*error)
+
+
+def _has_body(headers: Any) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 def _headers(headers: Any) -> list[tuple[bytes, bytes]]:

@@ -286,3 +286,8 @@ def test_no_other_text_is_swapped_than_the_one_that_is_meant(raw: bytes, place: 
 def test_one_text_alone_is_swapped_byte_for_byte() -> None:
     raw = b'{ "choices":[{"delta" : {"content"\t:\n "x"} }] }'
     assert edit.swap(raw, "/choices/0/delta/content", "y") == raw.replace(b'"x"', b'"y"')
+
+
+def test_an_index_is_never_taken_for_a_key_that_looks_like_it() -> None:
+    data = b'{"data":["secret"],"map":{"0":"x"}}'
+    assert edit.swap(data, "/data/0", "[X]") == b'{"data":["[X]"],"map":{"0":"x"}}'

@@ -8,6 +8,7 @@ from fakes import Pieces
 
 from llmguard import Decision, Guard
 from llmguard.errors import ConfigurationError
+from llmguard.integrations.exchange import Cleared
 from llmguard.integrations.http import Forward, HttpCall, HttpGuard, Reply, blocked_of
 from llmguard.waiting import drive
 
@@ -275,3 +276,18 @@ def test_a_conversation_by_its_header_restores_what_it_redacted() -> None:
         reply = drive(call.whole(answered(sent)))
         assert json.loads(reply.body)["choices"][0]["message"]["content"] == restored
         call.close()
+
+
+def test_what_passes_in_no_format_is_looked_at_all_the_same() -> None:
+    call = opened(http(unmatched="pass"))
+    body = b'{"model": 5, "messages": [{"role": "user", "content": "say abc"}]}'
+    assert drive(call.request(HEADERS, body)).body == body.replace(b"abc", b"<PIECE_1>")
+    call.begin(200, [(b"content-type", b"application/json")])
+    assert drive(call.whole(b'{"said": ["abc x"]}')).body == b'{"said": ["abc x"]}'  # the user's own comes back
+    call.begin(200, [(b"content-type", b"application/json"), (b"content-encoding", b"br")])
+    assert drive(call.whole(b'{"said": "abc"}')).status == 502
+
+
+@pytest.mark.parametrize("made", [Reply(200, [], b"secret"), Forward([], b"secret"), Cleared(b"secret")])
+def test_no_repr_shows_a_body(made: object) -> None:
+    assert "secret" not in repr(made)

@@ -263,6 +263,8 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: "
         (HEAD + b"application/json\r\ncontent-length: 2\r\n\r\nno", 502, "llmguard_body"),
         (b"HTTP/1.1 307 X\r\nlocation: http://evil/v1\r\ncontent-length: 0\r\n\r\n", 502, "llmguard_redirect"),
         (b"HTTP/1.1 307 X\r\nlocation: //evil/v1\r\ncontent-length: 0\r\n\r\n", 502, "llmguard_redirect"),
+        (b"HTTP/1.1 307 X\r\nlocation: /\\evil/v1\r\ncontent-length: 0\r\n\r\n", 502, "llmguard_redirect"),
+        (b"HTTP/1.1 307 X\r\nlocation: /a\r\nlocation: //evil\r\ncontent-length: 0\r\n\r\n", 502, "llmguard_redirect"),
     ],
 )
 def test_an_upstream_that_fails_is_told_in_the_formats_words(data: bytes, status: int, code: str) -> None:

@@ -214,8 +214,7 @@ class _Reader:
                 written = [event] if out == line else self._written(event, line, out)
                 if stream.blocked is not None:
                     break
-                for one in written:
-                    yield from self._handed(one)
+                yield from self._handed(written, out)
                 if stream.broken is not None:
                     raise DialectError(str(stream.broken))  # noqa: TRY301 - the handler below is for whatever goes wrong
             else:
@@ -232,18 +231,20 @@ class _Reader:
             raise
         return None
 
-    def _handed(self, event: Any) -> Generator[Any, Any, None]:
-        """Hand an event out; while the call may be made once more, not before one says something."""
-        self._early.append(event)
-        if self.going or not self._call.patient or self._speaks(event):
+    def _handed(self, events: list[Any], out: bytes) -> Generator[Any, Any, None]:
+        """Hand events out; while the call may be made once more, not before one says something."""
+        self._early += events
+        if self.going or not self._call.patient or self._speaks(out):
             self.going = True
             early, self._early = self._early, []
             for one in early:
                 yield Emit(one)
 
-    def _speaks(self, event: Any) -> bool:
-        said = self._call.exchange.dialect.event(Frame(_parsed(view(self._call.way.read(event)))))
-        return bool(said.parts or said.repeats) or any([delta.content for delta in said.deltas])
+    def _speaks(self, out: bytes) -> bool:
+        said = [
+            self._call.exchange.dialect.event(Frame(_parsed(one))) for one in out.splitlines() if one.startswith(b"{")
+        ]
+        return any([one.parts or one.repeats or any([delta.content for delta in one.deltas]) for one in said])
 
     def _written(self, event: Any, line: bytes, out: bytes) -> list[Any]:
         """The events of some lines, of the client's own type; copies of earlier ones may come before its own."""

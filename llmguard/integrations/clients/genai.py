@@ -60,12 +60,13 @@ def _api(client: Any, http: HttpGuard) -> Any:
     sync, other = client._httpx_client, client._async_httpx_client  # noqa: SLF001 - there is no public way to it
     library = sys.modules[type(sync).__mro__[-3].__module__.partition(".")[0]]
     if other is None:  # it would use aiohttp, past the guard
-        other = library.AsyncClient(timeout=None)
+        other = library.AsyncClient(**client._async_httpx_client_args)  # noqa: SLF001 - likewise
     url = library.URL(client._http_options.base_url or "/")  # noqa: SLF001 - likewise
     route = without(url.path)
     api._httpx_client = guarded(sync, http, route, raises=True)  # noqa: SLF001 - likewise
     api._async_httpx_client = guarded(other, http, route, raises=True)  # noqa: SLF001 - likewise
-    api._use_aiohttp = lambda: False  # noqa: SLF001 - likewise
+    for name in ("_use_aiohttp", "_use_google_auth_sync", "_use_google_auth_async"):
+        setattr(api, name, lambda: False)  # other ways to send, past the guard
     return api
 
 

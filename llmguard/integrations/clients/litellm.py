@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 from llmguard.dialects import openai_chat, openai_completions, openai_embeddings, openai_moderations, openai_responses
 from llmguard.dialects.wire import Dialect, Json
+from llmguard.errors import ConfigurationError
 from llmguard.guard import Guard
 from llmguard.integrations.clients.arguments import named
 from llmguard.integrations.clients.closed import Closed
@@ -34,6 +35,8 @@ BESIDE = frozenset(
     | {"metadata", "litellm_metadata", "litellm_logging_obj", "logger_fn", "headers", "extra_headers", "timeout"}
     | {"shared_session", "fallbacks", "context_window_fallback_dict", "specific_deployment", "ssl_verify", "caching"}
 )
+# What a fall-back to another model may bring with it: nothing that is said to the model.
+_CONNECTION = frozenset({"model", "api_key", "api_base", "base_url", "api_version", "organization", "timeout"})
 _CLIENTS = frozenset({"Router", "LiteLLM", "AsyncLiteLLM"})  # classes whose objects make calls
 
 
@@ -83,6 +86,8 @@ class _LiteLlm(Closed):
         self, kind: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, later: bool
     ) -> Any:
         given = named(method, args, kwargs)
+        if speaking(given.get("fallbacks")) or given.get("prompt_variables"):
+            raise ConfigurationError("fallbacks with messages of their own, and prompt_variables, are not guarded")
         beside = {key: given.pop(key) for key in list(given) if key in BESIDE or isinstance(given[key], type)}
         extra = given.pop("extra_body", None) or {}
         body = {**given, **extra}
@@ -93,6 +98,11 @@ class _LiteLlm(Closed):
 
         way = way_of(kind, self._self_guard, self._self_fallback, streams=bool(given.get("stream")))
         return way.make(body, send, later=later, streams=bool(given.get("stream")))
+
+
+def speaking(fallbacks: Any) -> bool:
+    """Whether a call's fall-backs to other models bring something with them that nobody has looked at."""
+    return any(isinstance(one, dict) and not _CONNECTION.issuperset(one) for one in fallbacks or ())
 
 
 def way_of(kind: str, guard: Guard, fallback: Fallback | None, *, streams: bool) -> Way:

@@ -29,7 +29,7 @@ from llmguard.errors import Blocked, ConfigurationError, DialectError
 from llmguard.guard import Guard
 from llmguard.integrations.clients import conduct
 from llmguard.integrations.clients.json_view import merged, view
-from llmguard.integrations.clients.litellm import BESIDE, DIALECTS, way_of
+from llmguard.integrations.clients.litellm import BESIDE, DIALECTS, speaking, way_of
 from llmguard.integrations.clients.value_events import AsyncEvents
 from llmguard.integrations.exchange import Exchange
 from llmguard.types import Decision
@@ -93,6 +93,8 @@ class LlmGuardrail(CustomGuardrail):  # type: ignore[misc, unused-ignore]
             if self._unmatched == "refuse":
                 _refuse(f"calls of type {call_type!r} are not guarded")
             return data
+        if speaking(data.get("fallbacks")) or data.get("prompt_variables") or data.get("extra_body"):
+            _refuse("fallbacks with messages of their own, prompt_variables and extra_body are not guarded")
         body = {key: value for key, value in data.items() if _is_of_the_call(key, value)}
         call = self._opened(kind)
         try:

@@ -27,6 +27,7 @@ class Pending:
     def __init__(self, way: Way, body: Mapping[str, Any]) -> None:
         self._steps = conduct.whole(way, body)
         self.done: Any = None
+        self._error: Exception | None = None
         self.asked: dict[str, Any] | None = None
         self._advance(None)
 
@@ -43,6 +44,8 @@ class Pending:
         self._steps.close()
 
     def _advance(self, answer: Any) -> None:
+        if self._error is not None:
+            raise self._error
         self.asked = None
         try:
             while True:
@@ -53,3 +56,6 @@ class Pending:
                 answer = step.fallback(step.decision) if isinstance(step, conduct.Fall) else step.wait()
         except StopIteration as end:
             self.done = end.value
+        except Exception as error:
+            self._error = error  # who asks again is told again
+            raise

@@ -217,3 +217,18 @@ def test_a_fallback_answers_where_the_policy_says_so(litellm: Any) -> None:
         own = clients.wrap(litellm, guard, fallback=lambda _: "sorry")
         assert own.completion(messages=ask("hi"), **to(served.url)).choices[0].message.content == "sorry"
         assert said(list(own.completion(messages=ask("hi"), stream=True, **to(served.url)))) == "sorry"
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "speaks"),
+    [
+        (None, False),
+        (["m2", {"model": "m3", "api_key": "k"}], False),
+        ([{"model": "m3", "messages": [{"role": "user", "content": "unseen"}]}], True),
+        ([{"model": "m3", "extra_body": {}}], True),
+    ],
+)
+def test_a_fallback_that_says_something_of_its_own_is_no_way_around(fallbacks: Any, speaks: bool) -> None:
+    from llmguard.integrations.clients.litellm import speaking
+
+    assert speaking(fallbacks) is speaks

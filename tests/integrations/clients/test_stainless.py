@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -247,3 +248,37 @@ def test_the_wrapped_client_keeps_the_connections_of_the_other(server: Server, g
 def test_an_unknown_client_is_an_error(guard: Guard) -> None:
     with pytest.raises(ConfigurationError, match="is no client that llmguard knows"):
         guard.wrap(object())
+
+
+def test_no_service_of_a_wrapped_client_connects_past_the_guard(server: Server, guard: Guard) -> None:
+    made = guard.wrap(openai_client(server))
+    names = [name for name in dir(openai.OpenAI) if isinstance(getattr(openai.OpenAI, name), cached_property)]
+    services = [getattr(made, name) for name in names if name not in ("realtime", "live")]
+    services += [made.beta.responses, made.beta.realtime]
+    connecting = [service for service in services if hasattr(service, "connect")]
+    assert made.responses in connecting
+    assert made.beta.realtime in connecting
+    for service in connecting:
+        with pytest.raises(ConfigurationError, match="web sockets"):
+            service.connect(model="m")
+    with pytest.raises(ConfigurationError, match="web sockets"):
+        _ = made.live
+    assert server.seen == []
+
+
+def test_a_copy_with_another_transport_or_address_is_refused(server: Server, guard: Guard) -> None:
+    made = guard.wrap(openai_client(server))
+    for options in ({"http_client": openai_client(server)._client}, {"base_url": "http://elsewhere/v1"}):
+        for method in (made.copy, made.with_options):
+            with pytest.raises(ConfigurationError, match="would not be guarded"):
+                method(**options)
+
+
+def test_azure_with_a_deployment_is_guarded(server: Server, guard: Guard) -> None:
+    for options in ({"azure_endpoint": server.url, "azure_deployment": "d"}, {"azure_endpoint": server.url}):
+        client = openai.AzureOpenAI(api_key="k", api_version="2024-10-21", **options)
+        _MADE.append(client)
+        answer = guard.wrap(client, unmatched="pass").chat.completions.create(model="m", messages=user("say abc"))
+        assert answer.choices[0].message.content == "You said say abc"
+        assert server.seen[-1][0].startswith("/openai/deployments/")
+        assert server.seen[-1][1]["messages"] == user("say <PIECE_1>")
