@@ -55,8 +55,7 @@ class SseDecoder:
         self._returns = self._returns or b"\r" in data
         raws = [] if self._begun and not self._after_cr else self._opening()
         start = len(raws[0].raw) if raws else 0
-        shortest = max(self._limit, 2)  # a line end of two bytes, which may come in two pieces
-        while start < len(held) and self._begun and 0 < (end := self._end(start)) - start <= shortest:
+        while start < len(held) and self._begun and 0 < self._size(start, end := self._end(start)) <= self._limit:
             raws.append(_piece(bytes(held[start:end])))
             start = end
         if start:
@@ -84,6 +83,10 @@ class SseDecoder:
             return where + len(mark) if where >= 0 else -1
         found = (_EOL if single else _BLANK).search(held, at)
         return found.end() if found is not None else -1
+
+    def _size(self, start: int, end: int) -> int:
+        r"""Bytes of a piece, without the ``\n`` of a ``\r\n`` at its end, which may come by itself; below 1 for none."""
+        return end - start - (self._returns and self._held[end - 2 : end] == b"\r\n")
 
     def _opening(self) -> list[Raw]:
         r"""A byte order mark at the very start; or the ``\n`` whose ``\r`` has already ended a line."""

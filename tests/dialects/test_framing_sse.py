@@ -195,3 +195,13 @@ def test_samples_of_all_dialects_survive() -> None:
         frames = [Frame(frame["data"], frame.get("name", "")) for frame in stream["frames"]]
         data = b"".join(SseEncoder().encode(frame) for frame in frames)
         assert [raw.frame for raw in read(data) if raw.frame] == [frame for frame in frames if frame.data != ""]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 9])
+@pytest.mark.parametrize("whole", [b":\r\n", b"data: 1\r\n\r\n", b"\r\n", b":a\r\n:b\r\n"])
+def test_a_line_end_of_two_bytes_weighs_the_same_in_one_piece_and_in_two(whole: bytes, limit: int) -> None:
+    uncut, cut = SseDecoder(limit), SseDecoder(limit)
+    one = [*uncut.feed(whole), *uncut.close()]
+    many = [raw for at in range(len(whole)) for raw in cut.feed(whole[at : at + 1])] + cut.close()
+    assert any(raw.error is not None for raw in one) == any(raw.error is not None for raw in many)
+    assert b"".join(raw.raw for raw in many) == whole
