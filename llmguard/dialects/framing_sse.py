@@ -85,7 +85,7 @@ class SseDecoder:
         return found.end() if found is not None else -1
 
     def _size(self, start: int, end: int) -> int:
-        r"""Bytes of a piece, without the ``\n`` of a ``\r\n`` at its end, which may come by itself; below 1 for none."""
+        r"""Bytes of a piece, without the ``\n`` of a ``\r\n`` at its end, which may come by itself; below 1: none."""
         return end - start - (self._returns and self._held[end - 2 : end] == b"\r\n")
 
     def _opening(self) -> list[Raw]:
