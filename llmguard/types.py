@@ -264,3 +264,39 @@ class Incremental(Protocol):
             as the whole text, and what is settled in it is settled in the whole text.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a monitor is told: of one check, or of one whole call.
+
+    Attributes:
+        decision: what was decided, or None where a call has ended.
+        texts: what was looked at, as it came in; hidden from ``repr``. Empty where a call has ended.
+        model: the model that was asked for, or "".
+        prompt: name, version and variant of the prompt template, or three empty strings.
+        cohort: the group that the caller counts the call to, by dimension (``{"plan": "free"}``).
+        numbers: what was measured of a whole call, such as ``latency`` and ``time_to_first_chunk`` in seconds,
+            ``input_tokens``, ``output_tokens`` and ``cost`` in dollars; only what is known.
+    """
+
+    decision: Decision | None
+    texts: tuple[Text, ...] = field(default=(), repr=False)
+    model: str = ""
+    prompt: tuple[str, str, str] = ("", "", "")
+    cohort: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Monitor(Protocol):
+    """Watches what changes over many calls. Thread-safe, fast, and never keeps a text."""
+
+    @property
+    def name(self) -> str:
+        """Its name in telemetry and alerts."""
+        ...
+
+    def observe(self, seen: Observation) -> None:
+        """Take one observation into account; never raises for what it can't use."""
+        ...
