@@ -12,7 +12,6 @@ from pathlib import Path
 from training.base import base_directory
 
 _log = logging.getLogger("training")
-_TRIAL = 6  # a trial measures every so many held-out examples
 
 
 def main() -> None:
@@ -42,7 +41,7 @@ def main() -> None:
     widen(model.encoder, json.loads(tokenizer)["model"]["vocab"], words)
     everything = examples(options.data / "train", options.seed, own=not options.public_only)
     items = [item for item in everything if item.source not in options.leave_out]
-    held = [item for item in items if held_out(item)][:: 1 if options.limit is None else _TRIAL]
+    held = [item for item in items if held_out(item)]
     settings = Settings(epochs=options.epochs, share=options.share, rate=options.rate, seed=options.seed)
     started = time.monotonic()
     weights = out / "weights.pt"

@@ -22,6 +22,20 @@ CATEGORIES = ("PERSON", "LOCATION", "ORGANIZATION", "ADDRESS")
 SLOT = re.compile(r"\{([A-Za-z_]\w*)(?::(\w))?\}")
 # Share of each template file. Encyclopedic prose is the hardest and the most frequent in practice.
 SHARES = {"templates_encyclopedic": 32, "templates_prose": 24, "templates_everyday": 34, "templates_negative": 10}
+# Rows of presidio-research's templates, as a part of the rows of ours.
+PRESIDIO = 0.15
+# Its slots as ours; a house and its street are one address, as in its own labels.
+ITS_SLOTS = {
+    "person": "full:a", "name": "full", "name_male": "full", "name_female": "full",
+    "first_name": "first", "first_name_male": "first", "first_name_female": "first:b", "first_name_nonbinary": "first",
+    "last_name": "last", "last_name_male": "last", "last_name_female": "last",
+    "prefix": "title", "prefix_male": "title", "prefix_female": "title",
+    "organization": "company", "city": "city", "country": "country", "street_name": "street", "address": "addr",
+    "nationality": "nat", "nation_woman": "nat", "nation_plural": "nat", "state_abbr": "i", "year": "year",
+    "age": "num", "phone_number": "phone", "email": "email", "building_number": "num",
+    "postcode": "bignum", "zipcode": "bignum",
+}  # fmt: skip
+ITS_SLOT = re.compile(r"\{\{?(\w+)\}?\}")
 COHERENT = {"people", "biography", "music", "film", "organisations", "news", "chat", "geography"}
 FOREIGN = re.compile(r"[ßąęłśćżźñ¿¡ãõçéèêà]|\b(?:ich|und|nicht|ik|mijn|jobbar|bugün|è|sono|nous|merci|mein)\b")
 
@@ -42,6 +56,9 @@ def rows(data: Path, seed: int, size: int = 30_000) -> Iterator[Row]:
         # A kind counts by the root of its size, so that a short list isn't drowned and none is worn out.
         kind = draw.choices(list(of_kind), [len(lines) ** 0.7 for lines in of_kind.values()])[0]
         yield generated(values, of_kind[kind], kind, name.removeprefix("templates_"))
+    presidio = presidio_templates(data)
+    for _ in range(int(size * PRESIDIO)):
+        yield generated(values, presidio, "presidio", "presidio_templates")
     yield from public_rows(data)
 
 
@@ -51,6 +68,20 @@ def kinds(name: str) -> dict[str, list[str]]:
         kind: [line.replace("\\n", "\n") for line in text.splitlines() if line.strip()]
         for kind, text in load(f"{name}.yaml").items()
     }
+
+
+def presidio_templates(data: Path) -> list[str]:
+    """The templates of presidio-research (MIT) with slots of ours; those with slots that we can't fill are left out."""
+    text = (data / "pii" / "presidio_templates.txt").read_text(encoding="utf-8")
+    found = []
+    for line in text.splitlines():
+        line = line.replace("\\n", "\n").replace("\\,", ",").replace("\\'", "'").replace('\\"', '"')
+        line = re.sub(r"\{\{building_number\}\} \{\{street_name\}\}", "{addr_short}", line)
+        line = line.replace("{{secondary_address}}", "{unit}")
+        slots = [slot for slot in ITS_SLOT.findall(line) if slot not in ("addr_short", "unit")]
+        if all(slot in ITS_SLOTS for slot in slots):
+            found.append(ITS_SLOT.sub(lambda slot: "{" + ITS_SLOTS.get(slot[1], slot[1]) + "}", line))
+    return found
 
 
 def companies(data: Path) -> list[str]:

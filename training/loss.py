@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.encode import IGNORED
-from training.labels import BIO, PLACE
+from training.labels import PLACE
 from training.model import Outputs
 
 #: What one known label weighs: the labels that decide 1, one fact in a page more, the finer ones less.
@@ -16,7 +16,6 @@ _FALSE = 6.0  # what a false word weighs more than one that is supported; one in
 _FINER = 0.3
 _SMOOTHING = 0.02
 _ENTITIES = 1.5
-_OUTSIDE = 0.4  # what a token outside every entity weighs; nine of ten are
 
 
 def statement_logit(outputs: Outputs, inside: Tensor, statement: Tensor) -> Tensor:
@@ -67,12 +66,9 @@ def label_loss(outputs: Outputs, known: Tensor, weight: Tensor, grounding: Tenso
 
 def entity_loss(outputs: Outputs, entities: Tensor) -> Tensor:
     """Cross-entropy of the tokens of texts with entity labels: a mean over a text's tokens, summed over texts."""
-    scale = outputs.entities.new_full((len(BIO),), 1.0).float()
-    scale[0] = _OUTSIDE
     losses = functional.cross_entropy(
         outputs.entities.float().transpose(1, 2),
         entities,
-        weight=scale,
         ignore_index=IGNORED,
         reduction="none",
         label_smoothing=_SMOOTHING,

@@ -83,7 +83,9 @@ class Values:
             return self._place(slot)
         if slot in GROUPS or slot == "org":
             return article(self.group(slot), "ORGANIZATION")
-        if slot in ("addr", "addr1", "addr_short", "pobox"):
+        if slot in ("addr", "addr1") and self.draw.random() < 0.5:
+            return self._composed(self.pick([", ", ", ", " "] if slot == "addr1" else ["\n", "\n ", ", "]))
+        if slot in ("addr", "addr1", "addr_short", "unit", "pobox"):
             return [(self._address(slot), "ADDRESS")]
         return [(self._plain(slot), None)]
 
@@ -195,26 +197,39 @@ class Values:
         if slot == "pobox":
             box = self.pick(["P.O. Box", "PO Box", "Postfach", "Box", "Casilla", "BP", "Apartado"])
             return f"{box} {draw.randint(10, 9999)}, {fake.postcode()} {self.town()}"
+        if slot == "unit":
+            return self._unit()
         if slot == "addr_short":
             return " ".join(str(fake.street_address()).split())
-        text = str(fake.address()) if draw.random() < 0.5 else self._composed()
+        text = str(fake.address())
         if slot == "addr1":
-            return re.sub(r"\s*\n\s*", lambda _: self.pick([", ", ", ", ", ", " "]), text)
+            return re.sub(r"\s*\n\s*", lambda _: self.pick([", "] * 3 + [" "]), text)
         return text
 
-    def _composed(self) -> str:
+    def _unit(self) -> str:
+        unit = self.pick(["Apt.", "Apt", "Flat", "Unit", "Suite", "#", "Floor", "Block", "Room", "c/o unit"])
+        return f"{unit} {self.draw.randint(1, 900)}{self.pick(['', '', '', 'A', 'b'])}"
+
+    def _composed(self, between: str) -> Pieces:
+        """An address part by part: the house is the address, its town, state and country are places."""
         draw, fake = self.draw, self._fake
-        parts = [" ".join(str(fake.street_address()).split())]
+        house = [" ".join(str(fake.street_address()).split())]
         if draw.random() < 0.35:
-            unit = self.pick(["Apt.", "Apt", "Flat", "Unit", "Suite", "#", "Floor", "Block", "Room", "c/o unit"])
-            parts.insert(draw.choice([0, 1, 1]), f"{unit} {draw.randint(1, 900)}{self.pick(['', '', '', 'A', 'b'])}")
+            house.insert(draw.choice([0, 1, 1]), self._unit())
         code, town = str(fake.postcode()), self.town()
-        parts.append(self.pick([f"{code} {town}", f"{town} {code}", f"{town}, {code}", town]))
+        parts: list[Pieces] = [[(between.join(house), "ADDRESS")]]
+        place: tuple[str, str | None] = (town, "LOCATION")
+        parts.append(draw.choice([[(f"{code} ", None), place], [place, (f", {code}", None)], [place]]))
         if draw.random() < 0.3:
-            parts.append(self.pick(self._places["state"]))
+            parts.append([(self.pick(self._places["state"]), "LOCATION")])
         if draw.random() < 0.45:
-            parts.append(self.pick(self._places["country"]) + self.pick(["", "", f" {code}"]))
-        return self.pick(["\n", "\n", "\n ", ", "]).join(parts)
+            parts.append(
+                [*article(self.pick(self._places["country"]), "LOCATION"), (self.pick(["", f" {code}"]), None)]
+            )
+        pieces = parts[0]
+        for part in parts[1:]:
+            pieces = [*pieces, (between, None), *part]
+        return [piece for piece in pieces if piece[0]]
 
     def _plain(self, slot: str) -> str:
         draw = self.draw

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from llmguard.detectors.token_names import Names
 from training.encode import MAX_STATEMENT, Encoder, Piece, pair_windows, window, windows
 from training.labels import BIO, HEADS, Span
 
@@ -75,33 +76,18 @@ def label_logits(run: Run, encoder: Encoder, texts: Sequence[str]) -> dict[str, 
 
 
 def entities(run: Run, encoder: Encoder, texts: Sequence[str]) -> list[list[Span]]:
-    """The entities of each text."""
+    """The entities of each text, read as the detector reads them."""
     pieces, owners = _cut(encoder, texts)
-    found = batched(run, pieces, ("entities",))
-    spans: list[list[Span]] = [[] for _ in texts]
-    for piece, outputs, owner in zip(pieces, found, owners, strict=True):
-        for span in spans_of(outputs["entities"].argmax(-1).tolist(), piece.offsets):
-            if all(span[1] <= other[0] or other[1] <= span[0] for other in spans[owner]):
-                spans[owner].append(span)
-    return spans
-
-
-def spans_of(labels: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[Span]:
-    """BIO labels of tokens as spans; a label begins a span by B, after a gap in category, or by itself."""
-    spans: list[Span] = []
-    before = ""
-    for label, (start, end) in zip(labels, offsets, strict=True):
-        kind, _, category = BIO[label].partition("-")
-        if start < 0 or not category:
-            before = ""
-            continue
-        glued = bool(spans) and start == spans[-1][1]
-        if before == category and (kind == "I" or glued):
-            spans[-1] = (spans[-1][0], end, category)
-        else:
-            spans.append((start, end, category))
-        before = category
-    return spans
+    names = Names(BIO, "mean")
+    shown: list[list[tuple[NDArray[np.int64], NDArray[np.float32]]]] = [[] for _ in texts]
+    for piece, outputs, owner in zip(pieces, batched(run, pieces, ("entities",)), owners, strict=True):
+        logits = outputs["entities"]
+        chances = np.exp(logits - logits.max(-1, keepdims=True))
+        shown[owner].append((np.asarray(piece.offsets, np.int64), chances / chances.sum(-1, keepdims=True)))
+    return [
+        [(name.start, name.end, name.kind) for name in names.read(text, windows)]
+        for text, windows in zip(texts, shown, strict=True)
+    ]
 
 
 def sentences(text: str) -> list[str]:

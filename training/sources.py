@@ -20,7 +20,7 @@ _NO_KIND = {"insult": 0.0, "threat": 0.0, "identity_attack": 0.0}
 #: Rows of a source in one epoch; a source that is smaller comes whole, and own rows several times.
 PER_EPOCH: Mapping[str, int] = {
     "wiki": 6000,
-    "wiki_toxic": 420,
+    "wiki_toxic": 630,
     "civil": 5000,
     "civil_rest": 4000,
     "davidson": 2600,
@@ -37,14 +37,14 @@ PER_EPOCH: Mapping[str, int] = {
     "btc": 7000,
     "wnut17": 3394,
     "begin": 1500,
-    "generated_toxicity": 14000,
-    "generated_injection": 14000,
+    "generated_toxicity": 10000,
+    "generated_injection": 11000,
     "generated_harmful": 3000,
-    "generated_pii": 12000,
-    "grounding_records": 4500,
+    "generated_pii": 15000,
+    "grounding_records": 6000,
     "grounding_answers": 1600,
-    "grounding_own_joined": 2600,
-    "grounding_edits": 4300,
+    "grounding_own_joined": 3000,
+    "grounding_edits": 6500,
     "grounding_questions": 400,
 }
 #: How often an epoch holds each hand-written row.

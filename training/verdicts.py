@@ -49,7 +49,7 @@ def heads(logits: Mapping[str, Known]) -> tuple[Head, ...]:
                 thresholds=_thresholds(labels, logits["fp32"], calibration["default"], _SHARES[name]),
             )
         )
-    made.append(Head(name="entities", output="entities", kind="tokens", labels=BIO, activation="softmax"))
+    made.append(Head(name="entities", output="entities", kind="tokens", labels=BIO, activation="softmax", words="mean"))
     made.append(Head(name="embedding", output="embedding", kind="embedding", activation="none", aggregate="mean"))
     return tuple(made)
 

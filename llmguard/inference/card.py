@@ -90,6 +90,8 @@ class Head(_Part):
         labels: of ``tokens`` BIO labels, "O" first; none for an ``embedding``.
         activation: from logits to probabilities.
         aggregate: over the windows of a text.
+        words: of ``tokens``, what says of which kind a word of several tokens is: its first one, or the mean of their
+            log probabilities.
         calibration: by the precision that runs, or "default".
         thresholds: by stage, or "default"; for each label a probability. Advice for who
             writes rules: nothing reads it.
@@ -101,6 +103,7 @@ class Head(_Part):
     labels: tuple[str, ...] = ()
     activation: Literal["sigmoid", "softmax", "none"]
     aggregate: Literal["max", "mean"] = "max"
+    words: Literal["first", "mean"] = "first"
     calibration: Mapping[str, Calibration] = {}
     thresholds: Mapping[str, Mapping[str, Share]] = {}
 

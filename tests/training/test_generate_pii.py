@@ -10,12 +10,26 @@ from typing import Any
 
 import pytest
 
-from training.generate_pii import CATEGORIES, SHARES, fill, join, kinds, merged, noisy, ours, rows, typo
+from training.generate_pii import (
+    CATEGORIES,
+    PRESIDIO,
+    SHARES,
+    fill,
+    join,
+    kinds,
+    merged,
+    noisy,
+    ours,
+    presidio_templates,
+    rows,
+    typo,
+)
 from training.pii_values import Values, article
 
 pytest.importorskip("faker", reason="the names come from faker, which only training needs")
 DATA = Path(__file__).parents[2] / "training" / "data"
 SIZE = 2_000
+TOTAL = SIZE + int(SIZE * PRESIDIO)
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +39,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "pii").mkdir()
     with (root / "pii" / "presidio_companies_and_organizations.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["organization"], ["Norrland Timber AB"], ["Ford 6% Notes due"], ["Velvet Ltd"]])
+    templates = [
+        "{{person}} of {{organization}}: {{building_number}} {{street_name}}\\n {{secondary_address}}\\n {{city}}",
+        "my IBAN is {{iban}}",
+        "Ask \\'{{first_name}}\\'",
+    ]
+    (root / "pii" / "presidio_templates.txt").write_text("\n".join(templates), encoding="utf-8")
     samples: dict[str, list[dict[str, Any]]] = {
         "btc": [
             {
@@ -86,7 +106,7 @@ def test_no_slot_is_left_open(made: list[dict[str, Any]]) -> None:
 def test_every_category_and_texts_without_any_are_there_in_number(made: list[dict[str, Any]]) -> None:
     generated = [row for row in made if row["source"].startswith("pii_")]
     counts = Counter(found["category"] for row in generated for found in row["spans"])
-    assert len(generated) == SIZE
+    assert len(generated) == TOTAL
     assert set(counts) == set(CATEGORIES)
     assert min(counts.values()) > SIZE / 25
     assert 0.05 < sum(not row["spans"] for row in generated) / SIZE < 0.3
@@ -100,6 +120,16 @@ def test_there_are_many_templates_and_all_can_be_filled(data: Path) -> None:
     for template in templates:
         values.start_row()
         assert fill(values, template)
+
+
+def test_the_public_templates_are_filled_with_values_of_ours_and_others_left_out(data: Path) -> None:
+    assert presidio_templates(data) == [
+        "{full:a} of {company}: {addr_short}\n {unit}\n {city}",
+        "Ask '{first}'",
+    ]
+    found = [row for row in rows(data, 7, 100) if row["source"] == "pii_presidio_templates"]
+    long = next(row for row in found if ": " in row["text"])
+    assert {"PERSON", "ORGANIZATION", "ADDRESS", "LOCATION"} == {one["category"] for one in long["spans"]}
 
 
 def test_a_negative_template_has_no_span(data: Path) -> None:
@@ -126,7 +156,7 @@ def test_articles_stay_outside_and_noise_keeps_spans_on_their_words() -> None:
 
 
 def test_handles_nationalities_and_bare_titles_of_public_rows_are_no_entities(made: list[dict[str, Any]]) -> None:
-    found = {row["source"]: [row["text"][s["start"] : s["end"]] for s in row["spans"]] for row in made[SIZE:]}
+    found = {row["source"]: [row["text"][s["start"] : s["end"]] for s in row["spans"]] for row in made[TOTAL:]}
     assert found == {"btc": ["Bo", "Norrland"], "wnut17_train": [], "presidio_generated_large": ["4 Elm Rd, Ry"]}
 
 

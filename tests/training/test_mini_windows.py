@@ -17,8 +17,6 @@ from training.encode import (
     window,
     windows,
 )
-from training.labels import BIO
-from training.predict import spans_of
 
 
 def seeded(seed: int) -> Random:
@@ -74,26 +72,6 @@ def test_spans_become_bio_labels_of_tokens() -> None:
     offsets = [(-1, -1), (0, 3), (3, 5), (6, 9), (10, 12), (13, 17), (-1, -1)]
     labels = bio(offsets, [(0, 5, "PERSON"), (6, 9, "PERSON"), (13, 17, "")])
     assert labels == [IGNORED, 1, 2, 1, 0, IGNORED, IGNORED]
-
-
-words = st.lists(st.tuples(st.integers(1, 6), st.sampled_from(["", "PERSON", "LOCATION", "ADDRESS"])), max_size=30)
-
-
-@given(words)
-def test_bio_labels_come_back_as_the_spans_they_were(drawn: list[tuple[int, str]]) -> None:
-    offsets, spans, place = [], [], 0
-    for pieces, category in drawn:
-        tokens = [(place + n, place + n + 1) for n in range(pieces)]
-        offsets += tokens
-        if category:
-            spans.append((place, place + pieces, category))
-        place += pieces + 1
-    assert spans_of([max(label, 0) for label in bio(offsets, spans)], offsets) == spans
-
-
-def test_a_label_without_a_beginning_is_still_a_span() -> None:
-    inside = BIO.index("I-LOCATION")
-    assert spans_of([0, inside, inside, 0], [(0, 1), (2, 4), (5, 7), (8, 9)]) == [(2, 7, "LOCATION")]
 
 
 @pytest.mark.parametrize("count", [0, 1, 254, 255, 256])
