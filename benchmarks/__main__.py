@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("imports", "guard", "threads", "scaling", "pii", "nano", "batching", "streaming", "proxy")
+NAMES = ("imports", "guard", "threads", "scaling", "pii", "nano", "cascade", "batching", "streaming", "proxy")
 
 if __name__ == "__main__":
     held = True

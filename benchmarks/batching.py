@@ -4,62 +4,53 @@ from __future__ import annotations
 
 import random
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.timing import medians, microseconds, row
-from llmguard.inference import runtimes
 from llmguard.inference.batcher import Batcher
+from llmguard.inference.encoder import Encoder
+from llmguard.inference.session import open_session
+from llmguard.inference.store import open_model
+from llmguard.inference.tokenizer import Tokenizer
 
 CALLERS = 64
-SECONDS = 1.5
+SECONDS = 3.0
 ROUNDS = 5
-WIDTH, INNER, LAYERS, WORDS = 256, 1024, 3, 1000
+TEXT = (
+    "the a to of and in for on with at from by it is was that this meeting report price team week project number answer"
+)
+WORDS = TEXT.split()
 
-Ids = Any
-Answer = Callable[[Ids], Any]
-
-
-def graph(path: Path) -> None:
-    """An encoder without attention: an embedding, some residual layers, a mean over the tokens."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    chance = np.random.default_rng(0)
-
-    def weight(name: str, *shape: int) -> Any:
-        return numpy_helper.from_array(chance.normal(0, 0.05, shape).astype(np.float32), name)
-
-    weights = [weight("table", WORDS, WIDTH)]
-    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["h0"])]
-    for layer in range(LAYERS):
-        weights += [weight(f"up{layer}", WIDTH, INNER), weight(f"down{layer}", INNER, WIDTH)]
-        nodes += [
-            helper.make_node("MatMul", [f"h{layer}", f"up{layer}"], [f"a{layer}"]),
-            helper.make_node("Relu", [f"a{layer}"], [f"b{layer}"]),
-            helper.make_node("MatMul", [f"b{layer}", f"down{layer}"], [f"c{layer}"]),
-            helper.make_node("Add", [f"h{layer}", f"c{layer}"], [f"h{layer + 1}"]),
-        ]
-    weights.append(numpy_helper.from_array(np.array([1], np.int64), "axes"))
-    nodes.append(helper.make_node("ReduceMean", [f"h{LAYERS}", "axes"], ["out"], keepdims=0))
-    body = helper.make_graph(
-        nodes,
-        "encoder",
-        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "length"])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["batch", WIDTH])],
-        weights,
-    )
-    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, str(path))
+Answer = Callable[[str], Any]
 
 
-def rate(answer: Answer, texts: Sequence[Ids]) -> float:
+def guard_mini() -> tuple[Encoder, Answer, list[str]]:
+    """The bundled encoder, a call that runs one text through its graph and no batcher, and texts of 10 to 80 words."""
+    model = open_model("guard-mini")
+    card = model.card
+    session = open_session(model.graphs, card=card)
+    encoder = Encoder(model, session)
+    if card.tokenizer is None:
+        raise SystemExit("guard-mini has no tokenizer")
+    tokenizer = Tokenizer(model.tokenizer, card.tokenizer)
+
+    def alone(text: str) -> Any:
+        window = tokenizer.windows([text])[0][0]
+        feeds = {"input_ids": window.ids, "attention_mask": np.ones_like(window.ids), "token_type_ids": window.type_ids}
+        return session.run({name: feeds[name][None].astype(np.int64) for name in session.inputs})
+
+    chance = random.Random(5)
+    # More texts than the encoder keeps answers of.
+    texts = [" ".join(chance.choices(WORDS, k=chance.choice((10, 15, 20, 40, 80)))) for _ in range(4096)]
+    return encoder, alone, texts
+
+
+def rate(answer: Answer, texts: Sequence[str]) -> float:
     """Texts a second of 64 callers, each of which waits for its answer before it asks again."""
     start = threading.Barrier(CALLERS + 1)
     until = [0.0]
@@ -84,7 +75,7 @@ def rate(answer: Answer, texts: Sequence[Ids]) -> float:
     return sum(counts) / (time.perf_counter() - started)
 
 
-def compare(what: str, unbatched: Answer, batched: Answer, texts: Sequence[Ids], bound: float) -> bool:
+def compare(what: str, unbatched: Answer, batched: Answer, texts: Sequence[str], bound: float) -> bool:
     """Rates in turn, and the median of their ratios."""
     rates = [(rate(unbatched, texts), rate(batched, texts)) for _ in range(ROUNDS)]
     ratio = statistics.median([many / one for one, many in rates])
@@ -99,37 +90,24 @@ class Device:
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
-    def __call__(self, texts: Sequence[Ids]) -> Sequence[Ids]:
+    def __call__(self, texts: Sequence[str]) -> Sequence[str]:
         with self._lock:
             time.sleep(0.001 + 5e-6 * len(texts))
         return texts
 
 
+def words(text: str) -> int:
+    """What a text counts in a batch."""
+    return text.count(" ") + 1
+
+
 def main() -> bool:
-    onnxruntime = runtimes.onnxruntime()
-
-    chance = random.Random(5)
-    texts = [np.full(chance.choice((12, 16, 24, 32, 48, 64)), number % WORDS, np.int64) for number in range(997)]
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    with tempfile.TemporaryDirectory() as folder:
-        graph(Path(folder) / "model.onnx")
-        session = onnxruntime.InferenceSession(
-            str(Path(folder) / "model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
-
-    def run(batch: Sequence[Ids]) -> list[Ids]:
-        ids = np.zeros((len(batch), max([len(text) for text in batch])), np.int64)
-        for number, text in enumerate(batch):
-            ids[number, : len(text)] = text
-        return list(session.run(["out"], {"input_ids": ids})[0])
-
+    encoder, alone, texts = guard_mini()
     device = Device()
-    graph_batcher: Batcher[Ids, Ids] = Batcher(run, length=len, max_items=32, max_tokens=4096)
-    device_batcher: Batcher[Ids, Ids] = Batcher(device, length=len, max_items=64, max_tokens=16_384)
-    plain_batcher: Batcher[Ids, Ids] = Batcher(list, length=len, max_items=32, max_tokens=4096)
-    cpu = "64 callers, an ONNX graph on the CPU, 12 to 64 tokens"
-    held = compare(cpu, lambda text: run([text]), lambda text: graph_batcher.answer([text]), texts, 0.95)
+    device_batcher: Batcher[str, str] = Batcher(device, length=words, max_items=64, max_tokens=16_384)
+    plain_batcher: Batcher[str, str] = Batcher(list, length=words, max_items=32, max_tokens=4096)
+    cpu = "64 callers, guard-mini on the CPU, 10 to 80 words"
+    held = compare(cpu, alone, lambda text: encoder.encode([text]), texts, 0.95)
     gpu = "64 callers, a device of 1 ms a run (simulated)"
     held &= compare(gpu, lambda text: device([text]), lambda text: device_batcher.answer([text]), texts, 2.5)
     one = texts[0]
@@ -140,6 +118,7 @@ def main() -> bool:
     )
     queued = medians({"queue": lambda: plain_batcher.submit([one]).result()})
     row("a lone caller through the queue", microseconds(queued["queue"]), "two threads wake each other")
-    for batcher in (graph_batcher, device_batcher, plain_batcher):
+    for batcher in (device_batcher, plain_batcher):
         held &= batcher.close()
+    encoder.close()
     return held

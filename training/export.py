@@ -21,7 +21,7 @@ from training.encode import MAX_TOKENS, OVERLAP, Encoder, crop, window
 from training.labels import Example
 from training.model import GuardMini, Outputs, load_base, widen
 from training.predict import Run
-from training.verdicts import Known, heads
+from training.verdicts import Known, errors, heads
 
 _log = logging.getLogger(__name__)
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -68,7 +68,7 @@ def export(
         if abs(moved) > _MOVED:
             _log.warning("INT8 moves %s by %+.3f", name, moved)
     full.unlink()
-    figures = {precision: seen.figures for precision, seen in measured.items()}
+    figures = {precision: dict(seen.figures) for precision, seen in measured.items()}
     made = card(out, figures, {precision: seen.logits for precision, seen in measured.items()}, limit)
     (out / CARD).write_text(made.text(), encoding="utf-8")
     _log.info("wrote %s", json.dumps({path.name: path.stat().st_size for path in sorted(out.iterdir())}))
@@ -160,7 +160,7 @@ def _feeds(encoder: Encoder, held: Sequence[Example]) -> Iterator[dict[str, NDAr
 
 
 def card(
-    out: Path, figures: Mapping[str, Mapping[str, float]], logits: Mapping[str, Known], limit: int | None = None
+    out: Path, figures: Mapping[str, dict[str, float]], logits: Mapping[str, Known], limit: int | None = None
 ) -> Card:
     """The card of what lies in a directory.
 
@@ -171,8 +171,13 @@ def card(
         logits: by precision and label, logits and labels of texts that were not trained on.
     """
     files = {path.name: _sha256(path) for path in sorted(out.iterdir()) if path.name != CARD}
+    verdicts = heads(logits)
     rounded = {
-        precision: {name: round(value, 4) for name, value in found.items() if not math.isnan(value)}
+        precision: {
+            name: round(value, 4)
+            for name, value in (found | errors(verdicts, logits[precision], precision)).items()
+            if not math.isnan(value)
+        }
         for precision, found in figures.items()
     }
     return Card(
@@ -188,7 +193,7 @@ def card(
         languages=("en",),
         graphs={"int8": INT8, "fp16": FP16},
         tokenizer=TokenizerCard(max_tokens=MAX_TOKENS, overlap=OVERLAP, case_types=True, pad_id=0),
-        heads=heads(logits),
+        heads=verdicts,
         files=files,
         figures=rounded,
         data=tuple(Data(**one) for one in json.loads(_DATA.read_text(encoding="utf-8"))),

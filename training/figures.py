@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from llmguard.fairness_figures import bias_figures
 from llmguard.figures import figures, span_figures, span_tally
 
 Scores = NDArray[np.floating]
@@ -31,17 +32,16 @@ def auc(labels: Sequence[int] | NDArray[np.integer], scores: Scores) -> float:
 def bpsn(texts: Sequence[str], labels: Sequence[int], scores: Scores, terms: Sequence[str] = TERMS) -> dict[str, float]:
     """For each identity term the AUC of harmless texts with it against toxic texts without it.
 
-    Background positive, subgroup negative: Borkan et al., "Nuanced Metrics for Measuring Unintended Bias with Real
-    Data for Text Classification", WWW 2019. Terms without both kinds of text are left out.
+    Background positive, subgroup negative. Terms without both kinds of text are left out.
     """
     label = np.asarray(labels, bool)
     found = {}
     for term in terms:
         word = re.compile(rf"\b{re.escape(term)}\b", re.IGNORECASE)
         has = np.array([bool(word.search(text)) for text in texts])
-        chosen = (has & ~label) | (~has & label)
-        if (has & ~label).any() and (~has & label).any():
-            found[term] = auc(label[chosen], np.asarray(scores)[chosen])
+        value = bias_figures(label, np.asarray(scores), has).bpsn_auc
+        if value is not None:
+            found[term] = value
     return found
 
 

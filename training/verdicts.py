@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmguard.inference.card import Calibration, Head
-from training.calibrate import platt, probability, threshold
+from training.calibrate import expected_error, platt, probability, threshold
 from training.labels import BIO, GROUNDING, HARMFUL, INJECTION, TOXICITY
 
 Known = Mapping[str, tuple[NDArray[np.floating], NDArray[np.integer]]]
@@ -52,6 +52,18 @@ def heads(logits: Mapping[str, Known]) -> tuple[Head, ...]:
     made.append(Head(name="entities", output="entities", kind="tokens", labels=BIO, activation="softmax", words="mean"))
     made.append(Head(name="embedding", output="embedding", kind="embedding", activation="none", aggregate="mean"))
     return tuple(made)
+
+
+def errors(made: tuple[Head, ...], known: Known, precision: str) -> dict[str, float]:
+    """The calibration error of each label that was calibrated, on the texts that it was calibrated on."""
+    found = {}
+    for head in made:
+        chosen = head.calibration.get(precision) or head.calibration.get("default")
+        for label in head.labels if chosen else ():
+            if label in known and chosen is not None and (chosen.temperature[label], chosen.bias[label]) != (1.0, 0.0):
+                values = probability(known[label][0], chosen.temperature[label], chosen.bias[label])
+                found[f"calibration error {label}"] = expected_error(values, known[label][1])
+    return found
 
 
 def _calibration(labels: tuple[str, ...], known: Known) -> Calibration:
