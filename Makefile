@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# Debian's own Python, whose library Triton can embed.
+TRITON_PYTHON ?= /usr/bin/python3
 
 # The links detectors/, exporters/ and kernels/ at the top must not shadow other packages.
 export PYTHONSAFEPATH = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow test-models lint bench train docs format clean
+.PHONY: demo test test-slow test-models test-litellm lint bench train docs format clean
 
 demo: $(VENV)/.standard
 	$(BIN)/python examples/demo.py
@@ -25,8 +27,14 @@ train: $(VENV)-models/.ready
 	PYTHONPATH=. $(VENV)-models/bin/python -m training --data $(DATA) --out $(OUT)
 	PYTHONPATH=. $(VENV)-models/bin/python -m training.nano --data $(DATA) --out $(OUT)
 
-test-slow: $(VENV)/.dev
+# litellm pins what others want newer.
+test-litellm: $(VENV)-litellm/.ready
+	$(VENV)-litellm/bin/python -m pytest tests/integrations/clients/test_litellm.py tests/integrations/clients/test_litellm_guardrail.py $(PYTEST_ARGS)
+
+# Against servers that are built or installed for it, in environments of their own (docs/servers.md).
+test-slow: $(VENV)/.dev $(foreach one,llama triton mlserver phoenix,$(VENV)-$(one)/.ready) $(VENV)-litellm/.proxy
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(VENV)-llama/bin/python -m pytest tests/servers/test_llama_in_process.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -48,7 +56,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python docs/generate_detectors.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-models build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -73,3 +81,32 @@ $(VENV)-models/.ready: pyproject.toml
 $(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[standard,bench]'
 	touch $@ $(VENV)/.standard
+
+$(VENV)-litellm/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-litellm
+	$(VENV)-litellm/bin/python -m pip install --quiet -e '.[pii,keywords,secrets]' litellm==1.106.2 pytest pytest-asyncio pytest-cov hypothesis
+	touch $@
+
+$(VENV)-litellm/.proxy: $(VENV)-litellm/.ready
+	$(VENV)-litellm/bin/python -m pip install --quiet 'litellm[proxy]==1.106.2'
+	touch $@
+
+$(VENV)-llama/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-llama
+	$(VENV)-llama/bin/python -m pip install --quiet 'llama-cpp-python[server]==0.3.36' gguf -e '.[pii,keywords,proxy]' pytest pytest-asyncio hypothesis
+	touch $@
+
+$(VENV)-triton/.ready:
+	$(TRITON_PYTHON) -m venv $(VENV)-triton
+	$(VENV)-triton/bin/python -m pip install --quiet 'numpy<2' nvidia-pytriton==0.7.0
+	touch $@
+
+$(VENV)-mlserver/.ready:
+	$(PYTHON) -m venv $(VENV)-mlserver
+	$(VENV)-mlserver/bin/python -m pip install --quiet mlserver==1.7.1
+	touch $@
+
+$(VENV)-phoenix/.ready:
+	$(PYTHON) -m venv $(VENV)-phoenix
+	$(VENV)-phoenix/bin/python -m pip install --quiet arize-phoenix==20.26
+	touch $@

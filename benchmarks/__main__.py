@@ -3,7 +3,23 @@
 import importlib
 import sys
 
-NAMES = ("imports", "guard", "threads", "scaling", "pii", "nano", "cascade", "batching", "streaming", "proxy")
+NAMES = (
+    "imports",
+    "guard",
+    "threads",
+    "scaling",
+    "pii",
+    "kernels",
+    "drift_kernels",
+    "drift",
+    "fairness",
+    "nano",
+    "cascade",
+    "batching",
+    "calls",
+    "streaming",
+    "proxy",
+)
 
 if __name__ == "__main__":
     held = True

@@ -21,7 +21,7 @@ from benchmarks.texts import CLEAN
 from benchmarks.timing import row
 
 RATE = 100
-SECONDS = 5.0
+SECONDS = 2.5
 ROUNDS = 4
 CONNECTIONS = 16
 ANSWER = json.dumps(
@@ -211,21 +211,21 @@ async def measured(servers: dict[str, Server]) -> bool:
         f"added to a call at {RATE} a second, median",
         f"{added:.2f} ms",
         f"bare proxy {median['bare'] - median['upstream']:.2f}, upstream itself {median['upstream']:.2f}",
-        "<= 1.5 ms",
+        f"<= 1.5 ms: {added / 1.5:.2f}",
         holds=added <= 1.5,
     )
     held &= row(
         f"added to a call at {RATE} a second, p99",
         f"{added_late:.2f} ms",
         f"bare proxy {late['bare'] - late['upstream']:.2f}, upstream itself {late['upstream']:.2f}",
-        "<= 5 ms",
+        f"<= 5 ms: {added_late / 5:.2f}",
         holds=added_late <= 5,
     )
     held &= row(
         f"calls a second, {CONNECTIONS} connections",
         f"{carried['guarded']:,.0f}",
         f"{share:.0%} of the bare proxy's {carried['bare']:,.0f}",
-        ">= 40 %",
+        f">= 40 %: {share / 0.4:.2f}",
         holds=share >= 0.4,
     )
     each = {name: statistics.median(times) for name, times in cost.items()}

@@ -1,17 +1,17 @@
-"""What a guarded stream costs a chunk and in memory, and what a wrapped client adds to a call."""
+"""What a guarded stream costs a chunk, an event and in memory."""
 
 from __future__ import annotations
 
 import json
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-
-import httpx
+from collections.abc import Callable
 
 from benchmarks.texts import CLEAN
 from benchmarks.timing import row
 from llmguard import Guard, TelemetrySettings
+from llmguard.integrations.http import HttpCall, HttpGuard
+from llmguard.waiting import drive
 
 TEXT = CLEAN * 4
 CHUNK = 4
@@ -30,7 +30,7 @@ def main() -> bool:
         late = _held_back(guard, pieces)
         row("held back, on average", f"{late:.1f}", "characters")
         held &= _many(guard, [TEXT[at : at + 40] for at in range(0, 2_000, 40)])
-        held &= _wrapped(guard)
+        held &= _events(guard)
     return held
 
 
@@ -74,33 +74,30 @@ def _many(guard: Guard, pieces: list[str]) -> bool:
     ) and (said == {True})
 
 
-def _wrapped(guard: Guard) -> bool:
-    """What a wrapped client adds to a call beyond the checks of its texts."""
-    message = {"role": "assistant", "content": TEXT[:800]}
-    answer = json.dumps(
-        {"id": "1", "object": "chat.completion", "choices": [{"index": 0, "message": message}]}
-    ).encode()
-    body = {"model": "m", "messages": [{"role": "user", "content": TEXT[:800]}]}
+def _events(guard: Guard) -> bool:
+    """What a streamed exchange costs an event, all of it: taking apart, checking, writing."""
+    pieces = [TEXT[at : at + CHUNK] for at in range(0, 2_400, CHUNK)]
+    events = [_event({"role": "assistant", "content": ""}), *[_event({"content": piece}) for piece in pieces]]
+    http = HttpGuard(guard)
+    asked = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hello."}]}).encode()
 
-    def serve(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, headers={"content-type": "application/json"}, content=answer)
+    def read() -> float:
+        call = http.open("POST", "/v1/chat/completions")
+        assert isinstance(call, HttpCall)
+        drive(call.request((), asked))
+        stream = call.begin(200, ((b"content-type", b"text/event-stream"),))
+        assert stream is not None
+        took = _timed(lambda: [drive(stream.feed(event)) for event in events] and drive(stream.close()))
+        call.close()
+        return took
 
-    with httpx.Client(base_url="http://model", transport=httpx.MockTransport(serve)) as bare:
-        made = guard.wrap(bare)
+    each = min([read() for _ in range(20)]) / len(events)
+    alone = min([_timed(lambda: _read(guard, pieces)) for _ in range(20)]) / len(pieces)
+    figures = f"{each / 30e-6:.1f} of the bound, {each / alone:.2f} of the stream alone"
+    return row("an event of an exchange, OpenAI chat", f"{each * 1e6:.1f} us", figures, "< 30 us", holds=each < 30e-6)
 
-        def call(client: httpx.Client) -> Iterator[float]:
-            for _ in range(400):
-                yield _timed(lambda: client.post("/v1/chat/completions", json=body))
 
-        def checks() -> None:
-            guard.check(TEXT[:800])
-            guard.check(TEXT[:800], stage="output")
-
-        list(call(made))
-        plain, guarded = sorted(call(bare))[200], sorted(call(made))[200]
-        beside = sorted(_timed(checks) for _ in range(400))[200]
-    added = guarded - plain - beside
-    figures = f"call {plain * 1e6:.0f}, guarded {guarded * 1e6:.0f}, its checks {beside * 1e6:.0f} us"
-    return row(
-        "a wrapped client adds beyond its checks", f"{added * 1e6:.0f} us", figures, "< 50 us", holds=added < 50e-6
-    )
+def _event(delta: dict[str, str]) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    made = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    return b"data: %s\n\n" % json.dumps(made).encode()

@@ -14,11 +14,12 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmguard import shapes
-from llmguard.annotations import text_parameters
+from llmguard.asking import Asking, is_async
+from llmguard.call_texts import CallTexts
 from llmguard.checks import NOTHING_MORE, About, Check
 from llmguard.conversation import Conversation
-from llmguard.errors import Blocked, ConfigurationError, nearest
-from llmguard.types import Action, Decision, Role, Stage, Text
+from llmguard.errors import Blocked, ConfigurationError
+from llmguard.types import Decision, Role, Stage, Text
 
 if TYPE_CHECKING:
     from llmguard.guard import Guard
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 # How long a cancelled call may take to clean up before it is left behind; its answer is dropped either way.
 _CANCEL_S = 1.0
-_STAGES = {Role.TOOL: Stage.TOOL_RESULT, Role.RETRIEVAL: Stage.CONTEXT}
 
 
 class Checks:
@@ -74,7 +74,7 @@ class _Call(NamedTuple):
     beside: Check | None
 
 
-_Events = Generator[Check | _Call, Any, Any]
+Steps = Generator[Check | Asking | _Call, Any, Any]
 
 
 class Guarded:
@@ -90,6 +90,12 @@ class Guarded:
         reply: makes a result out of the policy's reply text, for functions that don't return plain text.
         feedback: name of the parameter that is told why an answer was withheld, when the policy
             retries; by default ``feedback`` if there is one, else the last input text is added to.
+
+    Attributes:
+        guard: see above.
+        function: likewise.
+        part: of the result that is text.
+        texts: the texts in the arguments.
 
     Raises:
         ConfigurationError: the function does not have such parameters, or none that holds text.
@@ -110,48 +116,20 @@ class Guarded:
         name = getattr(function, "__qualname__", type(function).__qualname__)
         self.guard = guard
         self.function = function
-        self._name = name
-        self._signature = inspect.signature(function)
-        self._context = self._known((context,) if isinstance(context, str) else tuple(context))
-        if input is None:
-            self._input = tuple(p for p in text_parameters(function, self._signature) if p not in self._context)
-            if not self._input and not self._context:
-                raise ConfigurationError(
-                    f"no parameter of {name} is annotated as text (str, Text, chat messages): "
-                    f"say which one is, as in @guard(input={next(iter(self._signature.parameters), 'question')!r})"
-                )
-        else:
-            self._input = self._known((input,) if isinstance(input, str) else tuple(input))
+        self.texts = CallTexts(function, name, input, context, feedback)
         self.part = shapes.WHOLE if output is None else shapes.part(output)
         for option, made in (("fallback", fallback), ("reply", reply)):
-            if (
-                inspect.iscoroutinefunction(made)
-                and not _is_async(function)
-                and not inspect.isasyncgenfunction(function)
-            ):
+            if made is not None and is_async(made) and not _is_async(function):
                 raise ConfigurationError(
                     f"the {option} of {name} is async, and {name} is not: give it a plain function"
                 )
         self._fallback = fallback
         self._reply = reply
-        self._feedback = feedback or ("feedback" if "feedback" in self._signature.parameters else None)
-        if self._feedback is not None:
-            self._known((self._feedback,))
-            self._input = tuple(p for p in self._input if p != self._feedback)
-        on_block = guard.policy.on_block
-        if on_block == "fallback" and fallback is None:
+        if guard.policy.on_block == "fallback" and fallback is None:
             raise ConfigurationError(
                 f"the policy {guard.policy.name!r} calls a fallback on a block: "
                 f"give {name} one, as in @guard(fallback=lambda decision: ...)"
             )
-
-    def _known(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in self._signature.parameters:
-                raise ConfigurationError(
-                    f"{self._name} has no parameter {name!r}{nearest(name, self._signature.parameters)}"
-                )
-        return names
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Drive the call without an event loop."""
@@ -164,7 +142,7 @@ class Guarded:
                 except StopIteration as end:
                     return end.value
                 answer = None
-                if isinstance(event, Check):
+                if not isinstance(event, _Call):
                     event.wait()
                 elif event.beside is None:
                     answer = self.function(*event.bound.args, **event.bound.kwargs)
@@ -193,9 +171,9 @@ class Guarded:
                 try:
                     event = events.send(answer)
                 except StopIteration as end:
-                    return await end.value if inspect.isawaitable(end.value) else end.value
+                    return end.value
                 answer = None
-                if isinstance(event, Check):
+                if not isinstance(event, _Call):
                     await event.wait_async()
                 elif event.beside is None:
                     answer = await self.function(*event.bound.args, **event.bound.kwargs)
@@ -218,42 +196,31 @@ class Guarded:
             # asyncio logs exceptions that nobody fetched, and this one's answer is dropped.
             call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
-    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
-        """The arguments by their names, with the defaults."""
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return bound
-
-    def about(self, bound: inspect.BoundArguments) -> About:
-        """The documents that the answer must keep to."""
-        values = [(bound.arguments[name], f"/{name}") for name in self._context]
-        return About(beside=tuple([text for value, at in values for text in shapes.read(value, Role.RETRIEVAL, at)]))
-
-    def _conduct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Events:
-        bound = self.bound(args, kwargs)
+    def _conduct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:
+        bound = self.texts.bound(args, kwargs)
         on_block = self.guard.policy.on_block
         retries = 0 if isinstance(on_block, str) else on_block.retry or 0
         with self.guard.call_scope() as checks:
             stopped, beside = yield from self.clear(bound, checks)
             if stopped is not None:
-                return self.stopped(stopped, None)
+                return (yield from self.stopped(stopped, None))
             while True:
                 result = yield _Call(bound, beside)
                 if beside is not None:
                     decision = beside.finish()[0]
                     beside = None
                     if decision.blocked:
-                        return self.stopped(decision, None)
+                        return (yield from self.stopped(decision, None))
                 texts = shapes.read(self.part.get(result), Role.ASSISTANT, "/result")
-                check = checks.start(Stage.OUTPUT, texts, self.about(bound))
+                check = checks.start(Stage.OUTPUT, texts, self.texts.about(bound))
                 yield check
                 decision = check.finish()[0]
                 if not decision.blocked:
                     return self._answer(result, decision, texts, checks.conversation.name)
                 if not retries:
-                    return self.stopped(decision, result)
+                    return (yield from self.stopped(decision, result))
                 retries -= 1
-                self.tell(bound, decision)
+                self.texts.tell(bound, decision)
 
     def clear(
         self, bound: inspect.BoundArguments, checks: Checks
@@ -263,11 +230,11 @@ class Guarded:
         Only one check runs beside the call: when a second one could, the first is waited for.
         """
         beside: Check | None = None
-        for stage, texts in self._stages(bound).items():
+        for stage, texts in self.texts.stages(bound).items():
             check = checks.start(stage, texts)
             due: Check | None = check
             if check.pending and self.guard.policy.overlap and not check.blocked:
-                self._put(bound, stage, check.preview())
+                self.texts.put(bound, stage, check.preview())
                 due, beside = beside, check
             if due is None:
                 continue
@@ -276,25 +243,8 @@ class Guarded:
             if decision.blocked:
                 return decision, None
             if due is check:
-                self._put(bound, stage, decision.texts)
+                self.texts.put(bound, stage, decision.texts)
         return None, beside
-
-    def _stages(self, bound: inspect.BoundArguments) -> dict[Stage, list[Text]]:
-        stages: dict[Stage, list[Text]] = {}
-        for name, role in (*zip(self._input, repeat(Role.USER)), *zip(self._context, repeat(Role.RETRIEVAL))):
-            for text in shapes.read(bound.arguments[name], role, f"/{name}"):
-                stages.setdefault(_STAGES.get(text.role, Stage.INPUT), []).append(text)
-        return stages
-
-    def _put(self, bound: inspect.BoundArguments, stage: Stage, cleared: Sequence[str]) -> None:
-        left = iter(cleared)
-        for name, role in (*zip(self._input, repeat(Role.USER)), *zip(self._context, repeat(Role.RETRIEVAL))):
-            value = bound.arguments[name]
-            texts = shapes.read(value, role, f"/{name}")
-            mine = [_STAGES.get(text.role, Stage.INPUT) is stage for text in texts]
-            if any(mine):
-                new = [next(left) if hit else text.content for text, hit in zip(texts, mine, strict=True)]
-                bound.arguments[name] = shapes.write(value, iter(new))
 
     def _answer(self, result: Any, decision: Decision, texts: Sequence[Text], conversation: str) -> Any:
         cleared = [self.guard.vault.restore(conversation, text) for text in decision.texts]
@@ -302,7 +252,7 @@ class Guarded:
             return result
         return self.part.put(result, shapes.write(self.part.get(result), iter(cleared)))
 
-    def stopped(self, decision: Decision, result: Any) -> Any:
+    def stopped(self, decision: Decision, result: Any) -> Generator[Asking, Any, Any]:
         """What the caller gets in place of an answer, as the policy says.
 
         Args:
@@ -314,29 +264,21 @@ class Guarded:
         """
         on_block = self.guard.policy.on_block
         if on_block == "fallback" and self._fallback is not None:
-            return self._fallback(decision)
+            asking = Asking(self._fallback, decision)
+            yield asking
+            return asking.answer
         text = None if isinstance(on_block, str) else on_block.reply
         if text is None:
             raise Blocked(decision)
         if self._reply is not None:
-            return self._reply(text)
+            asking = Asking(self._reply, text)
+            yield asking
+            return asking.answer
         if self.part is shapes.WHOLE and not isinstance(result, (list, tuple, Mapping)):
             return text
         if result is None:
             raise Blocked(decision)
         return self.part.put(result, shapes.write(self.part.get(result), repeat(text)))
-
-    def tell(self, bound: inspect.BoundArguments, decision: Decision) -> None:
-        """Put into the arguments why the last answer was withheld."""
-        why = sorted({f"{f.detector}/{f.category}" for f in decision.findings if f.action is Action.BLOCK})
-        told = f"Your last answer was withheld ({', '.join(why) or 'a check failed'}). Answer again without it."
-        if self._feedback is not None:
-            bound.arguments[self._feedback] = told
-            return
-        name = self._input[-1] if self._input else self._context[-1]
-        texts = [text.content for text in shapes.read(bound.arguments[name], Role.USER)]
-        texts[-1] = f"{texts[-1]}\n\n{told}"
-        bound.arguments[name] = shapes.write(bound.arguments[name], iter(texts))
 
 
 def guarded(guard: Guard, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -356,6 +298,5 @@ def guarded(guard: Guard, function: Callable[..., Any], **options: Any) -> Calla
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
-    """Whether a call of it has to be awaited."""
-    kinds = (function, type(function).__call__)
-    return any(inspect.iscoroutinefunction(kind) or inspect.isasyncgenfunction(kind) for kind in kinds)
+    """Whether it is called on an event loop."""
+    return is_async(function) or any(inspect.isasyncgenfunction(kind) for kind in (function, type(function).__call__))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from llmguard.conversation import Conversation, Judged, Key
+from llmguard.monitors import NOBODY, whose
 from llmguard.pipeline import Pipeline
 from llmguard.policy import Policy, Rule
 from llmguard.redaction import Redaction, redact
@@ -82,6 +83,7 @@ class Check:
         "_started",
         "_telemetry",
         "_vault",
+        "_whose",
     )
 
     def __init__(
@@ -105,6 +107,7 @@ class Check:
         self._conversation = conversation
         self._prompt = prompt
         named = conversation.name if conversation is not None and not conversation.passing else None
+        self._whose = NOBODY if telemetry.monitors is None else whose(named)
         self._spans = [telemetry.begin(stage, setting.ref, conversation=named) for _ in groups]
         self._known: list[list[tuple[Key, Judged | None]]] | None = None
         if conversation is not None and conversation.entries and not setting.pipeline.together(stage):
@@ -186,6 +189,8 @@ class Check:
                 model=self._about.model or None,
                 prompt=self._prompt,
             )
+            if (monitors := self._telemetry.monitors) is not None:
+                monitors.check(decision, group, self._about.model, self._prompt, self._whose, self._spans[index])
         self._spans = []
         return decisions
 
@@ -210,7 +215,7 @@ class Check:
         mode = self._setting.policy.mode
         if isinstance(mode, str):
             return mode == "enforce"
-        if self._conversation is not None and not self._conversation.passing:
+        if self._conversation is not None:  # also one that lasts for a call: its checks are on one side together
             return self._setting.policy.enforced(self._conversation.name)
         return self._setting.policy.enforced("\0".join([text.content for text in group]))
 

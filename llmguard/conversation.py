@@ -82,25 +82,26 @@ _ENTERED: ContextVar[_Entered | None] = ContextVar("llmguard_conversation", defa
 class ConversationScope:
     """A context manager, sync and async: what is checked inside belongs to the conversation.
 
-    It may be entered in one task and left in another, as a stream's owner does.
+    It may be entered in one task and left in another, as a stream's owner does, and by many tasks at a time. So it
+    holds nothing of them: what is around it is only in the context of each.
     """
 
-    __slots__ = ("_conversation", "_outer", "_owner")
+    __slots__ = ("_conversation", "_owner")
 
     def __init__(self, owner: object, conversation: Conversation) -> None:
         self._owner = owner
         self._conversation = conversation
-        self._outer: _Entered | None = None
 
     def __enter__(self) -> Conversation:
-        self._outer = _ENTERED.get()
-        _ENTERED.set(_Entered(self._owner, self._conversation, self._outer))
+        _ENTERED.set(_Entered(self._owner, self._conversation, _ENTERED.get()))
         return self._conversation
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _ENTERED.set(self._outer)
+        entered = _ENTERED.get()
+        if entered is not None and entered.owner is self._owner and entered.conversation is self._conversation:
+            _ENTERED.set(entered.outer)
 
     async def __aenter__(self) -> Conversation:
         return self.__enter__()

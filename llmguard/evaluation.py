@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from llmguard.detectors.occlusion import every_score
 from llmguard.errors import ConfigurationError, DetectorError, nearest
 from llmguard.examples import Example, Kind, one_kind
-from llmguard.figures import Figures, figures, span_figures, span_tally
+from llmguard.figures import Figures, figures, pooled_threshold, span_figures, span_tally
 from llmguard.types import Detector, Finding, Role, Text
 
-_NO_FINDING = -1.0  # ranks a text without a finding below every text with one, also one of score 0
-_TIMED_TEXTS = 1000
+#: Ranks a text without a finding below every text with one, also one of score 0.
+NO_FINDING = -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ def evaluate(
     threshold: float | None = None,
     role: Role = Role.USER,
     batch_size: int = 32,
+    timed_texts: int = 1000,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Runs detectors over examples and compares what they find with what should be found.
@@ -85,6 +86,7 @@ def evaluate(
         threshold: lowest score of a finding that counts; 0 for spans and 0.5 otherwise if None.
         role: whose texts these are; groundedness gives context and text their own.
         batch_size: texts a call; groundedness takes one text and its context a call.
+        timed_texts: how many texts, at most, are looked at once more in calls of their own, to time those.
         progress: called with the texts done so far and all texts, the timed ones included.
 
     Raises:
@@ -92,22 +94,22 @@ def evaluate(
         DetectorError: a detector raised, or gave an answer that is none.
     """
     aliases = aliases or {}
-    kind = _checked(detectors, examples, categories, aliases, threshold, batch_size)
+    kind = _checked(detectors, examples, categories, aliases, threshold, batch_size, timed_texts)
     if threshold is None:
         threshold = 0.0 if kind is Kind.SPANS else 0.5
-    timed = np.linspace(0, len(examples) - 1, min(len(examples), _TIMED_TEXTS)).astype(int).tolist()
+    timed = np.linspace(0, len(examples) - 1, min(len(examples), timed_texts)).astype(int).tolist()
 
     def tell(done: int) -> None:
         if progress is not None:
             progress(done, len(examples) + len(timed))
 
     size = 1 if kind is Kind.GROUNDEDNESS else batch_size
-    _united(detectors, examples[:size], role, categories, aliases)  # what a detector builds at first use is not timed
+    united(detectors, examples[:size], role, categories, aliases)  # what a detector builds at first use is not timed
     found: list[list[Finding]] = []
     seconds = 0.0
     for first in range(0, len(examples), size):
-        united, took = _united(detectors, examples[first : first + size], role, categories, aliases)
-        found += united
+        findings, took = united(detectors, examples[first : first + size], role, categories, aliases)
+        found += findings
         seconds += took
         tell(len(found))
     alone = []
@@ -151,13 +153,15 @@ def _checked(
     aliases: Mapping[str, str],
     threshold: float | None,
     batch_size: int,
+    timed_texts: int,
 ) -> Kind:
     if not detectors or not examples:
         raise ConfigurationError("an evaluation needs at least one detector and one example")
     if threshold is not None and not 0 <= threshold <= 1:
         raise ConfigurationError(f"threshold {threshold} is outside [0, 1]")
-    if batch_size < 1:
-        raise ConfigurationError(f"batch size {batch_size} is not at least 1")
+    for name, number in (("batch size", batch_size), ("number of timed texts", timed_texts)):
+        if number < 1:
+            raise ConfigurationError(f"{name} {number} is not at least 1")
     own = {(d.name, category) for d in detectors for category in d.categories}
     for key in aliases:
         known = {word for pair in own for word in pair} | {d.name for d in detectors}
@@ -175,24 +179,36 @@ def _checked(
         raise ConfigurationError(str(error)) from None
 
 
-def _united(
+def united(
     detectors: Sequence[Detector],
     batch: Sequence[Example],
     role: Role,
     categories: Collection[str],
     aliases: Mapping[str, str],
 ) -> tuple[list[list[Finding]], float]:
-    united: list[list[Finding]] = [[] for _ in batch]
+    """The findings that count of some examples, by all detectors together, and the seconds spent in those.
+
+    Args:
+        detectors: their findings are united.
+        batch: of one kind; groundedness takes one example a batch.
+        role: whose texts these are.
+        categories: only these count, in the file's names; none means all.
+        aliases: file category by finding category, or by detector.
+
+    Raises:
+        DetectorError: a detector raised, or gave an answer that is none.
+    """
+    found: list[list[Finding]] = [[] for _ in batch]
     seconds = 0.0
     for detector in detectors:
         answers, took = _ask(detector, batch, role)
         seconds += took
-        for counted, answer in zip(united, answers, strict=True):
+        for counted, answer in zip(found, answers, strict=True):
             for finding in answer:
                 name = aliases.get(finding.category, aliases.get(detector.name, finding.category))
                 if not categories or name in categories:
                     counted.append(Finding(name, finding.score, finding.span))
-    return united, seconds
+    return found, seconds
 
 
 def _ask(detector: Detector, batch: Sequence[Example], role: Role) -> tuple[Sequence[Sequence[Finding]], float]:
@@ -236,19 +252,20 @@ def _compare_labels(
     for findings in found:
         scores: dict[str, float] = {}
         for finding in findings:
-            scores[finding.category] = max(finding.score, scores.get(finding.category, _NO_FINDING))
+            scores[finding.category] = max(finding.score, scores.get(finding.category, NO_FINDING))
         best.append(scores)
     label = np.array([_label(example, categories) for example in examples], dtype=bool)
-    score = np.array([max(scores.values(), default=_NO_FINDING) for scores in best])
+    score = np.array([max(scores.values(), default=NO_FINDING) for scores in best])
     sources = np.array([example.source for example in examples])
     per_source = {}
+    pooled = pooled_threshold(label, score)
     for name in sorted({example.source for example in examples}):
         own = sources == name
-        per_source[name] = figures(label[own], score[own], threshold)
+        per_source[name] = figures(label[own], score[own], threshold, pooled)
     per_category = {}
     for name in sorted({category for scores in best for category in scores} | set(categories)):
         labels = np.array([_label(example, [name]) for example in examples], dtype=bool)
-        own_score = np.array([scores.get(name, _NO_FINDING) for scores in best])
+        own_score = np.array([scores.get(name, NO_FINDING) for scores in best])
         per_category[name] = figures(labels, own_score, threshold)
     return figures(label, score, threshold), per_category, per_source
 

@@ -42,6 +42,7 @@ class Example:
         labels: 0 or 1 by category, for those that the file knows.
         spans: (start, end, category) in half-open code points, for spans.
         context: what the text must keep to, for groundedness; hidden from ``repr``.
+        facts: the strings in the file's ``labels``, by name, such as whom a text is about; hidden from ``repr``.
     """
 
     text: str = field(repr=False)
@@ -51,6 +52,7 @@ class Example:
     labels: Mapping[str, int] = field(default_factory=dict)
     spans: frozenset[Span] = frozenset()
     context: str = field(default="", repr=False)
+    facts: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def read(path: str | os.PathLike[str], *, limit: int | None = None) -> list[Example]:
@@ -112,7 +114,8 @@ def _example(line: bytes, source: str) -> Example:
         raise ValueError("'labels' must be an object of 0 or 1 by category")  # noqa: TRY004 - likewise
     # Files keep other facts about the text in there as well; only 0 and 1 can be labels.
     known = {category: int(value) for category, value in labels.items() if _is_label(value)}
-    return Example(text, Kind.CLASSIFICATION, source, int(record["label"]), known)
+    facts = {name: _string(labels, name) for name, value in labels.items() if isinstance(value, str)}
+    return Example(text, Kind.CLASSIFICATION, source, int(record["label"]), known, facts=facts)
 
 
 def _string(record: Mapping[str, object], key: str, default: str | None = None) -> str:

@@ -31,12 +31,16 @@ class Figures:
     auc: float | None = None
     average_precision: float | None = None
     recall_at_1pct_fpr: float | None = None
+    recall_at_pooled_1pct_fpr: float | None = None
+    fpr_at_pooled_1pct_fpr: float | None = None
     overlap_precision: float | None = None
     overlap_recall: float | None = None
     overlap_f1: float | None = None
 
 
-def figures(labels: NDArray[np.bool_], scores: NDArray[np.float64], threshold: float) -> Figures:
+def figures(
+    labels: NDArray[np.bool_], scores: NDArray[np.float64], threshold: float, pooled: float | None = None
+) -> Figures:
     """The figures of texts that should (label 1) or should not be found.
 
     AUC by the rank formula of Mann and Whitney with ties counted half; average precision as the sum
@@ -47,6 +51,7 @@ def figures(labels: NDArray[np.bool_], scores: NDArray[np.float64], threshold: f
         labels: shape (n,).
         scores: shape (n,), in [0, 1], or below 0 for texts in which nothing was found.
         threshold: a text counts as found from this score on.
+        pooled: what `pooled_threshold` says of the pool that these texts are a part of, if they are.
     """
     positives, negatives = int(labels.sum()), int((~labels).sum())
     hit = scores >= threshold
@@ -71,7 +76,25 @@ def figures(labels: NDArray[np.bool_], scores: NDArray[np.float64], threshold: f
         auc=auc,
         average_precision=average_precision,
         recall_at_1pct_fpr=recall_at_1pct_fpr,
+        recall_at_pooled_1pct_fpr=None if pooled is None else _ratio((labels & (scores >= pooled)).sum(), positives),
+        fpr_at_pooled_1pct_fpr=None if pooled is None else _ratio((~labels & (scores >= pooled)).sum(), negatives),
     )
+
+
+def pooled_threshold(labels: NDArray[np.bool_], scores: NDArray[np.float64]) -> float | None:
+    """The lowest score from which at most 1 % of the negatives are found; None without negatives.
+
+    Args:
+        labels: shape (n,).
+        scores: shape (n,).
+    """
+    negatives = np.sort(scores[~labels])[::-1]
+    if not len(negatives):
+        return None
+    # The first score that may not be let through, as one more negative would be too many.
+    over = negatives[len(negatives) // 100]
+    above = scores[scores > over]
+    return float(above.min()) if len(above) else float("inf")
 
 
 def _ratio(part: float, whole: float) -> float | None:

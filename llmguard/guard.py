@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import logging
 import secrets
-import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from llmguard import limits, texts
+from llmguard import limits, prompts, texts
+from llmguard import monitors as watching
 from llmguard.calls import Checks, Guarded, guarded
 from llmguard.checks import NOTHING_MORE, About, Check
 from llmguard.conversation import Conversation, Conversations, ConversationScope, current
 from llmguard.detectors.occlusion import Contribution, contributions
 from llmguard.errors import ConfigurationError
 from llmguard.guarded_stream import GuardedStream
+from llmguard.in_force import InForce
 from llmguard.loading import Loader
 from llmguard.policy import Policy
 from llmguard.shapes import Where
 from llmguard.streaming import StreamCheck
 from llmguard.telemetry import Prompt, Telemetry, TelemetrySettings
 from llmguard.texts import Checkable
-from llmguard.types import Decision, Detector, Finding, Role, Stage, Text
+from llmguard.types import Decision, Detector, Finding, Monitor, Role, Stage, Text
 from llmguard.vault import Vault
 from llmguard.workers import Workers
 from llmguard.yielding import guarded_generator
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
     from llmguard.dialects.wire import Body, Dialect
     from llmguard.operation import Operation
-    from llmguard.policy_watch import Watcher
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,9 +45,6 @@ C = TypeVar("C")
 
 # The second holds a digit of another script, for which some detectors have tables of their own.
 _FIRST_WORDS = ("", "\u0661")
-
-_log = logging.getLogger(__name__)
-_PROMPT: ContextVar[Prompt | None] = ContextVar("llmguard_prompt", default=None)
 
 
 class Guard:
@@ -67,6 +62,7 @@ class Guard:
         tracer_provider: by default the global one; likewise the next two.
         meter_provider: see above.
         logger_provider: see above.
+        monitors: what is told of every check and every call, a moment later, such as a `DriftMonitor`.
         watch: follow the policy file: a good change is taken over, a broken one is told and ignored.
 
     Raises:
@@ -84,6 +80,7 @@ class Guard:
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
+        monitors: Iterable[Monitor] = (),
         watch: bool = False,
     ) -> None:
         self.vault = vault if vault is not None else Vault()
@@ -92,20 +89,17 @@ class Guard:
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
             logger_provider=logger_provider,
+            monitors=monitors,
         )
         self._workers = Workers()
         self._loader = Loader(detectors, self._workers)
         self._conversations = Conversations()
-        self._reloading = threading.Lock()
-        self._setting = self._loader.load(Policy.from_any(policy))
-        self._watcher: Watcher | None = None
-        if watch:
-            self._watcher = self._watch(policy)
+        self._in_force = InForce(self._loader, self._telemetry, policy, watch=watch)
 
     @property
     def policy(self) -> Policy:
         """The policy in force."""
-        return self._setting.policy
+        return self._in_force.setting.policy
 
     def check(self, text: Checkable, *, stage: Stage | str = Stage.INPUT, role: Role | str | None = None) -> Decision:
         """Look at the texts of one decision. Never raises `Blocked`: the decision says it.
@@ -183,7 +177,7 @@ class Guard:
         who = texts.ROLE_AT[at] if role is None else texts.member(Role, role)
         about = About(beside=tuple(texts.group(context, Role.RETRIEVAL)))
         on_block = self.policy.on_block
-        check = self._grow(at, about, current(self))
+        check = self._grow(at, about, current(self), prompts.current())
         return GuardedStream(check, who, None if isinstance(on_block, str) else on_block.reply)
 
     @overload
@@ -270,21 +264,36 @@ class Guard:
         """
         if not isinstance(name, str):
             raise ConfigurationError(f"a tenant's name must be a string, not {name!r}")
-        before = limits.tenant.set(name)
+        before = limits.tenant.get()
+        limits.tenant.set(name)
         try:
             yield
         finally:
-            limits.tenant.reset(before)
+            limits.tenant.set(before)  # no reset, which fails in another task than it was entered in
 
-    @contextmanager
-    def prompt(self, name: str, *, version: str = "", variant: str = "") -> Generator[None, None, None]:
-        """Mark the checks inside with the prompt template that their texts came from."""
-        before = _PROMPT.get()
-        _PROMPT.set(Prompt(name, version, variant))
-        try:
-            yield
-        finally:
-            _PROMPT.set(before)
+    def prompt(self, name: str, *, version: str = "", variant: str = "") -> AbstractContextManager[None]:
+        """Mark the checks and calls inside with the prompt template that their texts came from.
+
+        Args:
+            name: of the template; told to telemetry, as are the others.
+            version: of it.
+            variant: of an A/B test.
+
+        Raises:
+            ConfigurationError: one of them is not a string, or the name is empty.
+        """
+        return prompts.within(Prompt(name, version, variant))
+
+    def cohort(self, **dimensions: str) -> AbstractContextManager[None]:
+        """Say which group the checks and calls inside count to, for the monitors: ``guard.cohort(plan="free")``.
+
+        Args:
+            dimensions: and their values, which join those around them.
+
+        Raises:
+            ConfigurationError: a value is not a string.
+        """
+        return watching.within(dimensions)
 
     def operation(
         self, dialect: Dialect, asked: Body, address: str = "", port: int | None = None, *, client: str = ""
@@ -306,10 +315,20 @@ class Guard:
             address=address,
             port=port,
             streaming=asked.stream,
-            prompt=_PROMPT.get(),
+            prompt=prompts.current(),
             conversation=None if conversation is None else conversation.name,
             client=client,
         )
+
+    def unguarded(self, reason: str, *, passed: bool, dialect: str = "") -> None:
+        """Count a request or an answer that could not be read: for those that pass on or refuse it.
+
+        Args:
+            reason: why, in one of the words of docs/telemetry.md.
+            passed: whether it went on all the same.
+            dialect: name of its wire format, if it has one.
+        """
+        self._telemetry.unguarded(reason, passed=passed, dialect=dialect)
 
     def warm(self) -> None:
         """Make ready what streams need, which takes a second where many patterns are looked for.
@@ -317,7 +336,7 @@ class Guard:
         The first stream does it otherwise. What guards a generator function, a client or a server has done it.
         """
         for stage in Stage:
-            for growing in self._setting.pipeline.stream(stage).growing:
+            for growing in self._in_force.setting.pipeline.stream(stage).growing:
                 for text in _FIRST_WORDS:
                     growing.settled(text)
 
@@ -327,13 +346,7 @@ class Guard:
         Raises:
             ConfigurationError: it is broken; the old one stays in force, and telemetry is told.
         """
-        try:
-            with self._reloading:
-                self._setting = self._loader.load(Policy.from_any(policy))
-        except ConfigurationError as error:
-            self._refuse(error)
-            raise
-        self._telemetry.reload(self._setting.ref, None)
+        self._in_force.change(policy)
 
     def wrap(self, client: C, **options: Any) -> C:
         """A client of a model like the one given, of the same type, whose calls are guarded.
@@ -351,10 +364,11 @@ class Guard:
         return made
 
     def close(self) -> None:
-        """End the threads and the watch; checks that need a thread fail from now on."""
-        if self._watcher is not None:
-            self._watcher.close()
+        """End the threads and the watch; checks that need a thread fail from now on. Monitors hear what there was."""
+        self._in_force.close()
         self._workers.close()
+        if self._telemetry.monitors is not None:
+            self._telemetry.monitors.flush()
 
     def __enter__(self) -> Guard:
         return self
@@ -365,7 +379,8 @@ class Guard:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Guard({self._setting.ref.name!r}, version={self._setting.ref.version!r})"
+        ref = self._in_force.setting.ref
+        return f"Guard({ref.name!r}, version={ref.version!r})"
 
     @contextmanager
     def call_scope(self) -> Generator[Checks, None, None]:
@@ -374,9 +389,11 @@ class Guard:
         passing = conversation is None
         if conversation is None:
             conversation = Conversation(secrets.token_hex(16), 0, passing=True)
+        # What is read of an answer later, maybe outside of the caller's scopes, belongs to the same prompt.
+        prompt = prompts.current()
         checks = Checks(
-            lambda stage, own, about: self._start(stage, (own,), conversation, about),
-            lambda stage, about: self._grow(stage, about, conversation),
+            lambda stage, own, about: self._start(stage, (own,), conversation, prompt, about),
+            lambda stage, about: self._grow(stage, about, conversation, prompt),
             conversation,
         )
         try:
@@ -389,7 +406,7 @@ class Guard:
     def _begin(self, stage: Stage | str, text: Checkable, role: Role | str | None) -> Check:
         at = texts.member(Stage, stage)
         who = texts.ROLE_AT[at] if role is None else texts.member(Role, role)
-        return self._start(at, (texts.group(text, who),), current(self))
+        return self._start(at, (texts.group(text, who),), current(self), prompts.current())
 
     def _begin_batch(
         self, stage: Stage | str, batch: Sequence[Checkable], role: Role | str | None
@@ -398,34 +415,21 @@ class Guard:
         who = texts.ROLE_AT[at] if role is None else texts.member(Role, role)
         conversation = current(self)
         for part in texts.parts(batch, who):
-            yield self._start(at, part, conversation)
+            yield self._start(at, part, conversation, prompts.current())
 
     def _start(
         self,
         stage: Stage,
         groups: Sequence[Sequence[Text]],
         conversation: Conversation | None,
+        prompt: Prompt | None,
         about: About = NOTHING_MORE,
     ) -> Check:
-        return Check(self._setting, self._telemetry, self.vault, stage, groups, conversation, _PROMPT.get(), about)
+        setting = self._in_force.setting
+        return Check(setting, self._telemetry, self.vault, stage, groups, conversation, prompt, about)
 
-    def _grow(self, stage: Stage, about: About, conversation: Conversation | None) -> StreamCheck:
-        return StreamCheck(self._setting, self._telemetry, self.vault, stage, conversation, _PROMPT.get(), about)
-
-    def _watch(self, policy: object) -> Watcher:
-        if not isinstance(policy, (str, Path)):
-            raise ConfigurationError("watch=True needs a policy from a file: give its path")
-        from llmguard.policy_watch import watch
-
-        return watch(policy, on_change=self._follow, on_error=self._refuse, current=self.policy)
-
-    def _follow(self, policy: Policy) -> None:
-        try:
-            self.reload(policy)
-        except ConfigurationError:
-            return  # told by `reload`; the old policy stays
-
-    def _refuse(self, error: ConfigurationError) -> None:
-        ref = self._setting.ref
-        _log.warning("policy %r version %r stays in force: %s", ref.name, ref.version, error)
-        self._telemetry.reload(ref, error)
+    def _grow(
+        self, stage: Stage, about: About, conversation: Conversation | None, prompt: Prompt | None
+    ) -> StreamCheck:
+        setting = self._in_force.setting
+        return StreamCheck(setting, self._telemetry, self.vault, stage, conversation, prompt, about)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakMethod
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, NoOpMeter, Observation
 from opentelemetry.trace import Span, set_span_in_context
@@ -18,10 +18,12 @@ from llmguard.events import highest_scores
 from llmguard.inference.watchers import watch
 from llmguard.later import Later
 from llmguard.tally import Bounded, Tally
+from llmguard.token_metrics import TokenMetrics, kept
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
+    from llmguard.readings import Reading
     from llmguard.types import Decision, DetectorRun, Finding
 
 _MAX_NAMES = 100
@@ -29,7 +31,7 @@ _MAX_CATEGORIES = 1000
 
 
 class _Measured(NamedTuple):
-    """What metrics want to know of a decision; no content."""
+    """What metrics want to know of a decision; of its cleared texts only what is counted a moment later."""
 
     stage: str
     action: str
@@ -38,6 +40,7 @@ class _Measured(NamedTuple):
     seconds: float
     runs: tuple[DetectorRun, ...]
     findings: tuple[Finding, ...]
+    texts: tuple[str, ...]
     span: Span
     model: str
     prompt_version: str
@@ -73,6 +76,7 @@ class Instruments:
         # The first callback of a collection brings the histograms up to date too: the SDK reads those after it.
         self._decisions = _tally(meter, signals.DECISIONS, self._later.flush)
         self._findings = _tally(meter, signals.FINDINGS, self._later.flush)
+        self._unguarded = _tally(meter, signals.UNGUARDED, self._later.flush)
         self._reloads = _tally(meter, signals.RELOADS, self._later.flush)
         self._errors = _tally(meter, signals.ERRORS, self._later.flush)
         self._policies = Bounded(_MAX_NAMES)
@@ -81,8 +85,12 @@ class Instruments:
         self._categories = Bounded(_MAX_CATEGORIES)
         errors, addresses = Bounded(_MAX_NAMES), Bounded(_MAX_NAMES)
         self._calls = CallMetrics(meter, self._models, self._prompt_versions, addresses, errors)
+        self._tokens = TokenMetrics(meter)
         self._batches = Batches(meter)
         watch(self._batches)
+        self._monitors: list[WeakMethod[Callable[[], Sequence[Reading]]]] = []
+        for row in signals.GAUGES:
+            meter.create_observable_gauge(row.name, [self._reader(row.name)], row.unit, row.description)
         self._guard_labels: dict[tuple[str, str, str], dict[str, str]] = {}
         self._run_labels: dict[tuple[str, str, str], dict[str, str]] = {}
 
@@ -97,7 +105,7 @@ class Instruments:
         """Tell one decision, in the context of its span, so that an exemplar leads to the trace.
 
         Args:
-            decision: that was made; its texts are not kept.
+            decision: that was made; its cleared texts are kept until they are counted, a moment later.
             span: of the check.
             model: that the texts go to or come from, or "".
             prompt_version: of the caller's prompt template, or "".
@@ -112,6 +120,7 @@ class Instruments:
                 decision.seconds,
                 decision.runs,
                 decision.findings,
+                kept(decision.texts),
                 span,
                 model,
                 prompt_version,
@@ -162,10 +171,31 @@ class Instruments:
             self._detector_duration.record(run.seconds, labels, context)
         if seen.findings:
             self._record_findings(seen.findings, context, stage)
+        self._tokens.record(seen.texts, stage, context)
 
     def reloaded(self, outcome: str, policy: str) -> None:
         """Counts one hot reload, ``ok`` or ``error``."""
         self._reloads.add((outcome, self._policies(policy)))
+
+    def unguarded(self, reason: str, outcome: str, dialect: str) -> None:
+        """Counts one request or answer that could not be read."""
+        self._unguarded.add((reason, outcome, dialect))
+
+    def read(self, readings: Callable[[], Sequence[Reading]]) -> None:
+        """Reads the values of monitors, as long as there are any, whenever metrics are collected.
+
+        Args:
+            readings: a method; it must not raise.
+        """
+        self._monitors.append(WeakMethod(readings))
+
+    def _reader(self, metric: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            self._monitors = [method for method in self._monitors if method() is not None]
+            read = [reading for method in self._monitors for reading in (method() or tuple)()]
+            return [Observation(one.value, one.labels) for one in read if one.metric == metric]
+
+        return observe
 
     def failed(self, component: str, times: int = 1) -> None:
         """Counts errors of our own telemetry."""

@@ -19,6 +19,7 @@ from llmguard.content import Capture
 from llmguard.errors import Blocked
 from llmguard.events import Event, qualified
 from llmguard.heard import Heard, Said, code, host, name
+from llmguard.monitors import whose
 from llmguard.orphans import ORPHANS
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ class Operation:
     """
 
     __slots__ = (
-        *("_asked", "_call", "_capture", "_chunked", "_ended", "_first", "_gaps", "_heard", "_last", "_lock"),
-        *("_messages", "_owned", "_prompt", "_providers", "_span", "_started", "_stopped", "__weakref__"),
+        *("_asked", "_call", "_capture", "_chunked", "_ended", "_first", "_gaps", "_heard", "_last"),
+        *("_lock", "_messages", "_owned", "_prompt", "_providers", "_span", "_started", "_stopped", "_whose"),
+        "__weakref__",
     )
 
     def __init__(
@@ -72,6 +74,7 @@ class Operation:
         self._providers = providers
         self._call = call = call._replace(model=name(call.model), address=host(call.address))
         self._prompt = prompt
+        self._whose = whose(conversation)
         self._capture = providers.capture if owned else Capture.NOTHING
         self._chunked = streaming and owned
         self._heard = Heard()
@@ -256,6 +259,8 @@ class Operation:
         about = (heard.model, failure, heard.tokens, prices, version, self._owned, self._span, providers.failed)
         called = Called(self._call, seconds, self._first, *about)
         providers.measure(lambda known: known.called(called))
+        if providers.monitors is not None:
+            providers.monitors.call(called, self._prompt, self._whose)
 
     def _tell_chunks(self) -> None:
         if self._gaps:

@@ -19,6 +19,7 @@ from llmguard.instruments import Instruments, shared
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
 
+    from llmguard.monitors import Monitors
     from llmguard.telemetry_settings import TelemetrySettings
 
 _log = logging.getLogger("llmguard.telemetry")
@@ -40,6 +41,7 @@ class Providers:
         tracer: that makes spans.
         event_log: where events go.
         instruments: of the meter; None until `find` has found one that measures.
+        monitors: that are told of checks and calls, if there are any.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Providers:
         self.event_log = EventLog(logger_provider, __version__, self.convention.schema_url)
         self.tracer: trace.Tracer = trace.NoOpTracer()
         self.instruments: Instruments | None = None
+        self.monitors: Monitors | None = None
         self._lock = Lock()
         self._errors: Counter[str] = Counter()
         self._meter_provider = meter_provider
@@ -73,7 +76,7 @@ class Providers:
 
     @property
     def errors(self) -> Mapping[str, int]:
-        """How often each component failed: ``spans``, ``metrics``, ``events``."""
+        """How often each component failed: ``spans``, ``metrics``, ``events``, ``monitors``."""
         with self._lock:
             return dict(self._errors)
 
@@ -97,9 +100,17 @@ class Providers:
         with self._lock:
             if found is not None and self.instruments is None:
                 self.instruments = found
+                if self.monitors is not None:
+                    found.read(self.monitors.readings)
                 for component, times in self._errors.items():
                     found.failed(component, times)
         return found
+
+    def watch(self, monitors: Monitors) -> None:
+        """Tell these monitors of checks and calls, and read their values."""
+        self.monitors = monitors
+        if self.instruments is not None:
+            self.instruments.read(monitors.readings)
 
     def measure(self, work: Callable[[Instruments], object]) -> None:
         """Have something measured, where anything is."""

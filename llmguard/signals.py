@@ -98,6 +98,14 @@ RELOADS = MetricRow(
 ERRORS = MetricRow(
     "llmguard.telemetry.errors", "counter", "{error}", "Errors of llmguard's own telemetry.", (s.COMPONENT,)
 )
+UNGUARDED = MetricRow(
+    "llmguard.requests.unguarded",
+    "counter",
+    "{request}",
+    "Requests and answers that no wire format could read, by why (`route` `path` `socket` `body` `encoding` `size` "
+    "`answer`) and by what became of them (`refused` `passed`); the format is `none` where even that is not known.",
+    (s.UNGUARDED_REASON, s.UNGUARDED_OUTCOME, s.DIALECT),
+)
 BATCH_SIZE = MetricRow(
     "llmguard.batch.size",
     "histogram",
@@ -117,6 +125,22 @@ BATCH_QUEUE_DURATION = MetricRow(
 QUEUE_SIZE = MetricRow(
     "llmguard.queue.size", "updowncounter", "{window}", "Windows of text that wait for a model.", (s.ENCODER,)
 )
+DRIFT_SCORE = MetricRow(
+    "llmguard.drift.score",
+    "gauge",
+    "1",
+    "How far the last window of calls is from the reference, by each statistic that fits the feature.",
+    (s.MONITOR, s.DRIFT_FEATURE, s.DRIFT_STATISTIC, s.DRIFT_REFERENCE),
+)
+FAIRNESS_DISPARITY = MetricRow(
+    "llmguard.fairness.disparity",
+    "gauge",
+    "1",
+    "How much more of an outcome a group of people gets than the others: the difference of rates or scores, and of "
+    "lengths as a share of the others' mean.",
+    (s.MONITOR, s.FAIRNESS_OUTCOME, s.FAIRNESS_GROUP),
+)
+GAUGES = (DRIFT_SCORE, FAIRNESS_DISPARITY)
 _CALL = (s.OPERATION, s.PROVIDER, s.REQUEST_MODEL, s.SERVER_ADDRESS, s.SERVER_PORT)
 CALL_DURATION = MetricRow(
     "gen_ai.client.operation.duration",
@@ -157,9 +181,36 @@ COST = MetricRow(
     "What calls cost by the price table, where it has the model and the provider counted the tokens.",
     (s.REQUEST_MODEL, s.PROMPT_VERSION),
 )
+_SHARES = tuple(round(step * 0.05, 2) for step in range(21))
+TOKEN_ENTROPY = MetricRow(
+    "llmguard.tokens.entropy",
+    "histogram",
+    "bit",
+    "Shannon entropy of the characters of a cleared text, its first 2,048.",
+    (s.STAGE,),
+    tuple(step * 0.5 for step in range(1, 17)),
+)
+TOKEN_REPETITION = MetricRow(
+    "llmguard.tokens.repetition",
+    "histogram",
+    "1",
+    "Share of the runs of three words of a cleared text, its first 2,048 characters, that stood in it before.",
+    (s.STAGE,),
+    _SHARES,
+)
+TOKEN_VARIETY = MetricRow(
+    "llmguard.tokens.type_token_ratio",
+    "histogram",
+    "1",
+    "Distinct words by words of a cleared text, its first 2,048 characters.",
+    (s.STAGE,),
+    _SHARES,
+)
 METRICS = (
-    *(GUARD_DURATION, DETECTOR_DURATION, DETECTOR_SCORE, DECISIONS, FINDINGS, STREAM_HELD, RELOADS, ERRORS),
+    *(GUARD_DURATION, DETECTOR_DURATION, DETECTOR_SCORE, DECISIONS, FINDINGS, STREAM_HELD, UNGUARDED, RELOADS, ERRORS),
     *(BATCH_SIZE, BATCH_QUEUE_DURATION, QUEUE_SIZE),
+    *GAUGES,
+    *(TOKEN_ENTROPY, TOKEN_REPETITION, TOKEN_VARIETY),
     *(CALL_DURATION, TIME_TO_FIRST_CHUNK, TIME_PER_OUTPUT_CHUNK, TOKEN_USAGE, COST),
 )
 
@@ -270,6 +321,24 @@ EVENTS = (
         (
             *(s.GUARDRAIL_COMPONENT, s.GUARDRAIL_RESULT_TYPE, s.GUARDRAIL_RESULT_VALUE, s.GUARDRAIL_SOURCE),
             *(s.GUARDRAIL_POLICY_ID, s.GUARDRAIL_POLICY_VERSION),
+        ),
+    ),
+    EventRow(
+        s.EVENT_DRIFT,
+        "WARN",
+        "a `DriftMonitor` finds that a feature is no longer as in the reference",
+        (
+            *(s.MONITOR, s.DRIFT_FEATURE, s.DRIFT_STATISTIC, s.DRIFT_SCORE, s.DRIFT_P_VALUE, s.DRIFT_REFERENCE),
+            s.DRIFT_WINDOW,
+        ),
+    ),
+    EventRow(
+        s.EVENT_FAIRNESS,
+        "WARN, or INFO when it is over",
+        "a `FairnessMonitor` finds that a group of people gets much more or much less of an outcome than the others",
+        (
+            *(s.MONITOR, s.FAIRNESS_OUTCOME, s.FAIRNESS_GROUP, s.FAIRNESS_AGAINST, s.FAIRNESS_DISPARITY),
+            *(s.FAIRNESS_P_VALUE, s.FAIRNESS_WINDOW),
         ),
     ),
     EventRow(

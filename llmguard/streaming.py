@@ -16,12 +16,13 @@ from llmguard.checks import NOTHING_MORE, About, Setting
 from llmguard.conversation import Conversation
 from llmguard.growing import Growing
 from llmguard.hits import Hit
+from llmguard.monitors import whose
 from llmguard.placeholder import unfinished
 from llmguard.redaction import redact
 from llmguard.running import Run
 from llmguard.telemetry import Prompt, Telemetry
 from llmguard.texts import ROLE_AT
-from llmguard.types import Action, Decision, DetectorRun, Finding, Role, Stage
+from llmguard.types import Action, Decision, DetectorRun, Finding, Role, Stage, Text
 from llmguard.vault import Vault
 
 # What the model itself wrote is not the user's own: what is taken out of it is never put back.
@@ -79,6 +80,7 @@ class StreamCheck:
         self._scope = conversation.name if conversation is not None else secrets.token_hex(16)
         self.enforced = setting.policy.enforced(self._scope)
         name = conversation.name if conversation is not None and known else None
+        self._whose = whose(name)
         self._span = telemetry.begin(stage, setting.ref, conversation=name, streaming=True)
         self._channels: dict[str, _Channel] = {}
         self._roles: list[Role] = []
@@ -191,6 +193,9 @@ class StreamCheck:
             model=self.about.model or None,
             prompt=self._prompt,
         )
+        if (monitors := self._telemetry.monitors) is not None:
+            seen = [Text(text, role) for text, role in zip(originals, self._roles, strict=True)]
+            monitors.check(self._decision, seen, self.about.model, self._prompt, self._whose, self._span)
         self._telemetry.held(self._span, self._stage, self._waits)
         self._forget()
         return self._decision

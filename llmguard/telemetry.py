@@ -7,7 +7,7 @@ name of its exception's type, and counted in ``llmguard.telemetry.errors``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
@@ -18,16 +18,19 @@ from llmguard.call_metrics import Call
 from llmguard.content import Capture
 from llmguard.events import qualified
 from llmguard.instrumented import told_elsewhere
+from llmguard.monitors import Monitors
 from llmguard.operation import IDLE, Operation
 from llmguard.providers import Providers
 from llmguard.semconv import POLICY_ID, POLICY_VERSION, STAGE, STREAMING
 from llmguard.spans import Prompt
 from llmguard.telemetry_settings import TelemetrySettings
-from llmguard.types import Decision, DetectorRun, PolicyRef, Role, Stage
+from llmguard.types import Decision, DetectorRun, Monitor, PolicyRef, Role, Stage
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
     from opentelemetry.util.types import AnyValue
+
+    from llmguard.readings import Alert
 
 __all__ = ["Prompt", "Telemetry", "TelemetrySettings"]
 
@@ -42,9 +45,13 @@ class Telemetry:
         tracer_provider: where spans go; the global one without it, also when that is set up later.
         meter_provider: likewise for metrics.
         logger_provider: likewise for events.
+        monitors: what is told of every check and every call.
+
+    Attributes:
+        monitors: see above; None without any.
 
     Raises:
-        ConfigurationError: the environment says something wrong.
+        ConfigurationError: the environment says something wrong, or one of the monitors is none.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class Telemetry:
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
+        monitors: Iterable[Monitor] = (),
     ) -> None:
         self.settings = settings or TelemetrySettings.from_env()
         self._providers = Providers(self.settings, tracer_provider, meter_provider, logger_provider)
@@ -64,10 +72,14 @@ class Telemetry:
         self._tracer = self._providers.tracer
         self._event_log = self._providers.event_log
         self._failed = self._providers.failed
+        given = tuple(monitors)
+        self.monitors = Monitors(given, self._failed, self._alert) if given else None
+        if self.monitors is not None:
+            self._providers.watch(self.monitors)
 
     @property
     def errors(self) -> Mapping[str, int]:
-        """How often each component failed: ``spans``, ``metrics``, ``events``."""
+        """How often each component failed: ``spans``, ``metrics``, ``events``, ``monitors``."""
         return self._providers.errors
 
     def begin(
@@ -200,13 +212,25 @@ class Telemetry:
             owned = self.settings.inference_span == "always"
             if self.settings.inference_span == "auto":
                 owned = not told_elsewhere(operation, client)
-            if owned or self.settings.prices is not None:
+            if owned or self.settings.prices is not None or self.monitors is not None:
                 call = Call(provider, operation, model, address, port)
                 way = {"streaming": streaming, "in_process": in_process, "owned": owned}
                 return Operation(self._providers, call, prompt, conversation, **way)
         except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
             self._failed("spans", error)
         return IDLE
+
+    def unguarded(self, reason: str, *, passed: bool, dialect: str) -> None:
+        """Count a request or an answer that could not be read, so that nobody knows what it says.
+
+        Args:
+            reason: why, in one of the words that `signals.UNGUARDED` has.
+            passed: whether it went on all the same; otherwise it was refused.
+            dialect: name of its wire format, or "" where it is in none.
+        """
+        if self.settings.enabled:
+            outcome = "passed" if passed else "refused"
+            self._providers.measure(lambda known: known.unguarded(reason, outcome, dialect or semconv.NONE))
 
     def reload(self, policy: PolicyRef, error: Exception | None) -> None:
         """Tell that a policy was read again.
@@ -224,6 +248,15 @@ class Telemetry:
                 self._event_log.emit([events.reload(policy, outcome, error)], None)
         except Exception as ours:  # noqa: BLE001 - telemetry never breaks a call
             self._failed("events", ours)
+
+    def _alert(self, alert: Alert) -> None:
+        if alert.resolved or not self.settings.enabled:
+            return
+        try:
+            if self._event_log.ready():
+                self._event_log.emit([events.Event(alert.event, "WARN", dict(alert.attributes))], None)
+        except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
+            self._failed("events", error)
 
     def _end_span(
         self,

@@ -278,6 +278,10 @@ class Observation:
         cohort: the group that the caller counts the call to, by dimension (``{"plan": "free"}``).
         numbers: what was measured of a whole call, such as ``latency`` and ``time_to_first_chunk`` in seconds,
             ``input_tokens``, ``output_tokens`` and ``cost`` in dollars; only what is known.
+        at: when, in seconds since 1970; 0.0 where nobody said.
+        conversation: the id of the conversation, or "".
+        tenant: whose call it is, or "".
+        trace: the id of the trace, 32 hexadecimal digits, or "".
     """
 
     decision: Decision | None
@@ -286,6 +290,10 @@ class Observation:
     prompt: tuple[str, str, str] = ("", "", "")
     cohort: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, float] = field(default_factory=dict)
+    at: float = 0.0
+    conversation: str = ""
+    tenant: str = ""
+    trace: str = ""
 
 
 @runtime_checkable

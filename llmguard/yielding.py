@@ -45,7 +45,7 @@ def guarded_generator(how: Guarded) -> Callable[..., Any]:
 
 def _synchronous(how: Guarded) -> Callable[..., Any]:
     def generate(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        events = _conduct(how, how.bound(args, kwargs))
+        events = _conduct(how, how.texts.bound(args, kwargs))
         source: Any = None
         answer: Any = None
         try:
@@ -69,14 +69,14 @@ def _synchronous(how: Guarded) -> Callable[..., Any]:
 
 def _asynchronous(how: Guarded) -> Callable[..., Any]:
     async def agenerate(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        events = _conduct(how, how.bound(args, kwargs))
+        events = _conduct(how, how.texts.bound(args, kwargs))
         source: Any = None
         answer: Any = None
         try:
             while (event := _next(events, answer)) is not _END:
                 answer = None
                 if isinstance(event, _Emit):
-                    yield await event.value if inspect.isawaitable(event.value) else event.value
+                    yield event.value
                 elif isinstance(event, _Pull):
                     answer = await anext(source, _END)
                 elif isinstance(event, _Start):
@@ -119,7 +119,7 @@ def _conduct(how: Guarded, bound: inspect.BoundArguments) -> _Events:
             decision = beside.finish()[0]
             stopped = decision if decision.blocked else None
         if stopped is not None:
-            yield _Emit(how.stopped(stopped, None))
+            yield _Emit((yield from how.stopped(stopped, None)))
             return
         while True:
             yield _Start(bound)
@@ -128,10 +128,10 @@ def _conduct(how: Guarded, bound: inspect.BoundArguments) -> _Events:
             if blocked is None:
                 return
             if not retries or reader.emitted:
-                yield _Emit(how.stopped(blocked, reader.last))
+                yield _Emit((yield from how.stopped(blocked, reader.last)))
                 return
             retries -= 1
-            how.tell(bound, blocked)
+            how.texts.tell(bound, blocked)
 
 
 class _Reader:
@@ -149,7 +149,7 @@ class _Reader:
 
     def __init__(self, how: Guarded, checks: Checks, bound: inspect.BoundArguments) -> None:
         self._how = how
-        self._check: StreamCheck = checks.stream(Stage.OUTPUT, how.about(bound))
+        self._check: StreamCheck = checks.stream(Stage.OUTPUT, how.texts.about(bound))
         self._check.open()
         self._later: list[Any] = []
         self.emitted = False

@@ -3,7 +3,8 @@
 import asyncio
 import inspect
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -127,6 +128,40 @@ def test_which_arguments_are_text_can_be_said(guard: Guard) -> None:
     with pytest.raises(Blocked) as caught:
         ask("fine", ["doc", "worse"])
     assert str(caught.value.decision.stage) == "context"
+
+
+def test_an_answer_is_compared_with_instructions_documents_and_the_last_question() -> None:
+    shown: list[list[tuple[Role, str]]] = []
+
+    class Comparing(Words):
+        together = True
+
+        def detect(self, texts: Sequence[Text]) -> Any:
+            shown.append([(text.role, text.content) for text in texts])
+            return super().detect(texts)
+
+    rules = [{"detector": "words", "stage": "output", "action": "block"}]
+    with Guard({"name": "p", "version": "1", "rules": rules}, detectors=[Comparing("words", "bad")]) as guard:
+
+        @guard(context="documents")
+        def chat(messages: list[dict[str, str]], documents: list[str]) -> str:
+            return "answer"
+
+        messages = [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": "Hello."},
+            {"role": "assistant", "content": "Hi."},
+            {"role": "user", "content": "What is bad?"},
+        ]
+        assert chat(messages, ["a bad document"]) == "answer"
+    assert shown == [
+        [
+            (Role.ASSISTANT, "answer"),
+            (Role.SYSTEM, "Be kind."),
+            (Role.RETRIEVAL, "a bad document"),
+            (Role.USER, "What is bad?"),
+        ]
+    ]
 
 
 def test_tool_messages_are_checked_as_tool_results() -> None:
@@ -461,3 +496,88 @@ def test_guarded_calls_in_many_threads_keep_to_themselves(guard: Guard) -> None:
         thread.join()
     assert wrong == []
     assert len(guard.vault) == 0
+
+
+async def test_a_canary_draws_once_a_call() -> None:
+    seen: list[tuple[str, str]] = []
+    rules = [{"detector": "words", "categories": ["BAD", "ODD"], "action": "redact"}]
+    policy = {"name": "p", "rules": rules, "mode": {"canary": 0.5}}
+    with Guard(policy, detectors=[Words("words", "bad", "odd")]) as guard:
+
+        @guard
+        def ask(question: str) -> str:
+            asked.append(question)
+            return "odd"
+
+        @guard
+        async def aask(question: str) -> str:
+            return ask.__wrapped__(question)
+
+        @guard
+        def stream(question: str) -> Iterator[str]:
+            asked.append(question)
+            yield "odd"
+
+        for _ in range(40):
+            for how in (ask, aask, lambda question: "".join(stream(question))):
+                asked: list[str] = []
+                answer = how("bad")
+                answer = await answer if inspect.isawaitable(answer) else answer
+                seen.append((asked[0], answer))
+    sides = [(text != "bad", answer != "odd") for text, answer in seen]
+    assert {(False, False), (True, True)} == set(sides)
+
+
+async def test_a_plain_fallback_does_not_hold_the_event_loop_up() -> None:
+    told: list[threading.Thread] = []
+    with guard_of(on_block="fallback") as guard:
+
+        def slow(decision: Any) -> str:
+            told.append(threading.current_thread())
+            loop.call_soon_threadsafe(waiting.set)  # by the loop, which goes on meanwhile
+            assert waiting.wait(30)
+            return marker.get()
+
+        marker: ContextVar[str] = ContextVar("marker", default="")
+        waiting = threading.Event()
+
+        @guard(fallback=slow)
+        async def ask(question: str) -> str:
+            return "fine"
+
+        marker.set("the caller's")
+        loop = asyncio.get_running_loop()
+        assert await ask("worse") == "the caller's"
+    assert told[0] is not threading.current_thread()
+
+
+async def test_only_what_stands_in_for_an_answer_is_awaited() -> None:
+    with guard_of() as guard:
+
+        @dataclass
+        class Later:
+            text: str
+
+            def __await__(self) -> Any:
+                raise AssertionError("not asked for")
+
+        @guard(output="text")
+        async def ask(question: str) -> Later:
+            return Later("fine")
+
+        @guard(output="text")
+        async def stream(question: str) -> AsyncIterator[Later]:
+            yield Later("fine")
+
+        assert (await ask("hi")).text == "fine"
+        assert [one.text async for one in stream("hi")] == ["fine"]
+
+
+def test_what_must_be_awaited_does_not_go_with_a_plain_call() -> None:
+    async def later() -> str:
+        return "later"
+
+    with guard_of(on_block="fallback") as guard:
+        ask = guard(input="question", fallback=lambda _: later())(lambda question: "fine")
+        with pytest.raises(ConfigurationError, match="is async"):
+            ask("worse")

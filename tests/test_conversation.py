@@ -100,3 +100,32 @@ def test_no_entries_means_nothing_is_kept_for_long(entries: int) -> None:
     conversation.recall("p", key("a"))
     conversation.remember("p", key("a"), ())
     assert len(conversation) == entries
+
+
+def test_one_scope_may_be_entered_again_inside_itself() -> None:
+    owner = object()
+    scope = ConversationScope(owner, Conversation("c", 0))
+    with ConversationScope(owner, Conversation("outer", 0)) as outer:
+        with scope as inner:
+            with scope:
+                assert current(owner) is inner
+            assert current(owner) is inner
+        assert current(owner) is outer
+    assert current(owner) is None
+
+
+async def test_one_scope_may_be_used_by_tasks_at_a_time() -> None:
+    owner = object()
+    scope = ConversationScope(owner, Conversation("c", 0))
+    inside, leave = asyncio.Barrier(2), asyncio.Barrier(2)
+
+    async def use(name: str) -> None:
+        with ConversationScope(owner, Conversation(name, 0)) as outer:
+            async with scope as inner:
+                await inside.wait()
+                assert current(owner) is inner
+            await leave.wait()
+            assert current(owner) is outer
+
+    await asyncio.gather(use("a"), use("b"))
+    assert current(owner) is None

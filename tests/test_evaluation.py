@@ -392,7 +392,7 @@ def test_reads_each_kind(tmp_path: Path) -> None:
         {"text": "", "label": 0, "labels": None, "source": "elsewhere"},
     )
     assert read(path) == [
-        Example("x", Kind.CLASSIFICATION, "labels", 1, {"insult": 1, "threat": 0}),
+        Example("x", Kind.CLASSIFICATION, "labels", 1, {"insult": 1, "threat": 0}, facts={"why": "…"}),
         Example("", Kind.CLASSIFICATION, "elsewhere", 0),
     ]
     path = write(tmp_path / "s.jsonl", {"text": "é𝄞x", "spans": [{"start": 1, "end": 3, "category": "A", "id": 4}]})

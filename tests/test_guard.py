@@ -1,6 +1,7 @@
 """What a guard decides, and that every way of asking it decides the same."""
 
 import asyncio
+import contextvars
 import pickle
 import threading
 from pathlib import Path
@@ -316,3 +317,10 @@ def test_stages_imply_roles(guard: Guard) -> None:
         assert guard.check("bad", stage=Stage.TOOL_RESULT).blocked
         assert not guard.check("bad", stage=Stage.INPUT).blocked
         assert guard.check("bad", stage=Stage.INPUT, role=Role.TOOL).blocked
+
+
+def test_scopes_may_be_entered_in_one_context_and_left_in_another() -> None:
+    with words_guard() as guard:
+        for scope in (guard.tenant("acme"), guard.prompt("greeting"), guard.conversation("c")):
+            contextvars.copy_context().run(scope.__enter__)
+            contextvars.copy_context().run(scope.__exit__, None, None, None)

@@ -7,7 +7,7 @@ import logging
 import pytest
 from fakes import Broken, Hanging, Words
 
-from llmguard import Blocked, Guard, Stage, TelemetrySettings
+from llmguard import Blocked, ConfigurationError, Guard, Stage, TelemetrySettings
 from llmguard.testing import capture
 
 MARK = "zq-canary-7731"
@@ -171,3 +171,52 @@ def test_with_capture_on_only_cleared_text_is_told() -> None:
         heard = everything(seen)
     assert "a <BAD_1> question, harmless-part" in heard
     assert "blocked-part" not in heard
+
+
+def test_a_stream_that_is_read_later_belongs_to_the_prompt_it_was_asked_with() -> None:
+    with capture() as seen, told(seen) as guard:
+        with guard.prompt("greeting", version="3"), guard.conversation("c-42"):
+            asked = guard.call_scope()
+            checks = asked.__enter__()
+        check = checks.stream(Stage.OUTPUT)
+        for _ in check.feed("fine"):
+            pass
+        for _ in check.end():
+            pass
+        check.finish()
+        asked.__exit__(None, None, None)
+        (span,) = seen.spans
+    assert span.attributes["llmguard.prompt.name"] == "greeting"
+    assert span.attributes["gen_ai.conversation.id"] == "c-42"
+
+
+@pytest.mark.parametrize("wrong", [("",), (7,), ("p", 7), ("p", "1", None)])
+def test_a_prompt_is_named_by_strings(wrong: tuple[object, ...]) -> None:
+    name, version, variant = (*wrong, "", "")[:3]
+    with (
+        Guard() as guard,
+        pytest.raises(ConfigurationError, match="must be strings"),
+        guard.prompt(name, version=version, variant=variant),
+    ):
+        pass
+
+
+def test_what_could_not_be_read_is_counted_by_closed_words() -> None:
+    with capture() as seen, told(seen) as guard:
+        for _ in range(2):
+            guard.unguarded("route", passed=True)
+        guard.unguarded("body", passed=False, dialect="openai.chat")
+        points = seen.metrics()["llmguard.requests.unguarded"]
+    found = {tuple(sorted(point.attributes.items())): point.value for point in points}
+    assert found == {
+        (
+            ("llmguard.dialect", "none"),
+            ("llmguard.unguarded.outcome", "passed"),
+            ("llmguard.unguarded.reason", "route"),
+        ): 2,
+        (
+            ("llmguard.dialect", "openai.chat"),
+            ("llmguard.unguarded.outcome", "refused"),
+            ("llmguard.unguarded.reason", "body"),
+        ): 1,
+    }

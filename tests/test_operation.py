@@ -199,12 +199,12 @@ def test_the_time_of_a_check_is_no_time_of_the_call(sdk: Sdk) -> None:
     call = begin(telemetry)
     call.stop()
     most, there = time.perf_counter() - before, time.time_ns()
-    threading.Event().wait(0.02)  # the check
+    threading.Event().wait(0.5)  # the check
     call.end(ANSWER)
     (point,) = points(sdk, signals.CALL_DURATION)
     assert point.sum <= most
     assert sdk.span.end_time is not None
-    assert sdk.span.end_time < there + 20_000_000
+    assert sdk.span.end_time < there + 400_000_000
 
 
 def test_a_call_whose_answer_was_there_is_not_abandoned(sdk: Sdk) -> None:

@@ -54,7 +54,7 @@ PARTS = [
 ]
 NEEDS: dict[str, Any] = {"keywords": {"deny": ["secret phrase", "phrase of all"], "allow": ["the secret phrase"]}}
 #: What runs a model holds its streams back to the end, and is tested with small models elsewhere.
-MODELS = {"toxicity", "prompt_injection", "harmful_request", "bias", "groundedness"}
+MODELS = {"toxicity", "prompt_injection", "harmful_request", "bias", "groundedness", "consistency", "relevance"}
 NAMES = sorted(set(available()) - MODELS)
 
 

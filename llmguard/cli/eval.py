@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +15,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text as Styled
 
+from llmguard import Guard, TelemetrySettings
+from llmguard.cli.eval_fairness import show
 from llmguard.cli.policy import named
+from llmguard.detectors.fairness_lexicon import read as terms
 from llmguard.detectors.registry import load
 from llmguard.evaluation import Report, asked_for, evaluate
 from llmguard.examples import Kind, read
+from llmguard.fairness_evaluation import (
+    FairnessEvaluation,
+    Judge,
+    Options,
+    detectors_judge,
+    evaluate_fairness,
+    policy_judge,
+)
 from llmguard.figures import Figures
-from llmguard.types import Detector, Role
+from llmguard.suite import run_suite
+from llmguard.texts import ROLE_AT
+from llmguard.types import Detector, Role, Stage
 
 _COUNTS = {"texts": "texts", "positives": "pos.", "predicted": "found"}
 _EXACT = {"precision": "prec.", "recall": "recall", "f1": "F1"}
@@ -40,8 +55,18 @@ _MATCHED = {
 
 
 def evaluation(
-    detector: Annotated[list[str], typer.Option(metavar="NAME", help="Detector; several work together.")],
-    data: Annotated[list[Path], typer.Option(metavar="FILE.jsonl[.gz]", help="Labelled texts; several are pooled.")],
+    *,
+    detector: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Detector; several work together.", show_default=False)
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE.jsonl[.gz]", help="Labelled texts; several are pooled.", show_default=False),
+    ] = None,
+    suite: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Sets in directories by what they are for; nothing else is needed."),
+    ] = None,
     categories: Annotated[str, typer.Option(metavar="A,B", help="Only these count, on both sides.")] = "",
     alias: Annotated[
         list[str] | None, typer.Option(metavar="FINDING_CATEGORY_OR_DETECTOR=FILE_CATEGORY", help="Counts as.")
@@ -58,36 +83,117 @@ def evaluation(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many examples of each file.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts a call.")] = 32,
+    fairness: Annotated[
+        bool, typer.Option("--fairness", help="Figures by identity term and group; --policy alone judges, too.")
+    ] = False,
+    lexicon: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Fairness: other identity terms.")] = None,
+    group_by: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Fairness: also by what the rows' labels say of it.")
+    ] = None,
+    in_context: Annotated[
+        bool, typer.Option("--in-context", help="Fairness: words as 'black' only where they mean a person.")
+    ] = False,
+    swaps: Annotated[int, typer.Option(min=0, help="Fairness: swaps of each term in a text.")] = 8,
+    minimum: Annotated[int, typer.Option(min=1, help="Fairness: texts that a term or group needs.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measures what detectors find in labelled texts: precision, recall, F1, AUC and speed.
 
     docs/evaluation.md describes the file formats and defines every figure.
     """
+    if suite is not None:
+        if detector or data or policy or fairness:
+            raise typer.BadParameter("chooses detectors and texts by itself", param_hint="--suite")
+        _suite(suite, limit=limit, batch_size=batch_size, as_json=as_json)
+        return
+    if not data:
+        raise typer.BadParameter("name one at least, or give --suite DIR", param_hint="--data")
     aliases = _aliases(alias or [])
-    names = list(dict.fromkeys(detector))
-    chosen = _options(names, options, policy)
+    names = list(dict.fromkeys(detector or []))
+    if not names and not (fairness and policy):
+        raise typer.BadParameter("name one at least", param_hint="--detector")
+    chosen = _options(names, options, policy) if names else {}
     examples = [example for path in data for example in read(path, limit=limit)]
     counted = tuple(filter(None, (name.strip() for name in categories.split(","))))
     wanted = asked_for(examples, counted, aliases)
     detectors: list[Detector] = [load(name, chosen.get(name, {}), wanted) for name in names]
+    said: FairnessEvaluation | Report
+    judged: Mapping[str, str] = {}
+    with _progress() as tell:
+        if fairness:
+            how = Options(
+                lexicon=terms(lexicon) if lexicon is not None else None,
+                in_context=in_context,
+                group_by=tuple(group_by or ()),
+                swaps=swaps,
+                minimum=minimum,
+                batch_size=batch_size,
+            )
+            with _judge(detectors, policy, counted, aliases, threshold, role) as (judged, judge):
+                said = evaluate_fairness(judge, examples, how, progress=tell)
+        else:
+            said = evaluate(
+                detectors,
+                examples,
+                categories=counted,
+                aliases=aliases,
+                threshold=threshold,
+                role=role,
+                batch_size=batch_size,
+                progress=tell,
+            )
+    if as_json:
+        judges = {"judge": judged} if judged else {}
+        typer.echo(json.dumps({"files": [str(path) for path in data], **judges, **said.to_dict()}, indent=2))
+    elif isinstance(said, FairnessEvaluation):
+        show(" + ".join(f"{name} {version}" for name, version in judged.items()), said)
+    else:
+        _print(said)
+
+
+def _suite(directory: Path, *, limit: int | None, batch_size: int, as_json: bool) -> None:
+    with _progress() as tell:
+        found = list(run_suite(directory, load, limit=limit, batch_size=batch_size, progress=tell))
+    if as_json:
+        typer.echo(json.dumps({"suite": str(directory), "figures": [asdict(one) for one in found]}, indent=2))
+        return
+    table = Table("figure", "of", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("value", "texts"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in found:
+        value = "—" if one.value is None else f"{one.value:.3f}"
+        table.add_row(Styled(one.figure), Styled(one.of), value, str(one.texts))
+    Console(markup=False, highlight=False).print(table)
+
+
+@contextmanager
+def _progress() -> Generator[Callable[[int, int], None]]:
+    """A bar on standard error; what it gives is told how many texts are done, and of how many."""
     bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*bar, console=Console(stderr=True)) as progress:
         task = progress.add_task("texts", total=None)
-        report = evaluate(
-            detectors,
-            examples,
-            categories=counted,
-            aliases=aliases,
-            threshold=threshold,
-            role=role,
-            batch_size=batch_size,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
-    if as_json:
-        typer.echo(json.dumps({"files": [str(path) for path in data], **report.to_dict()}, indent=2))
-    else:
-        _print(report)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _judge(
+    detectors: list[Detector],
+    policy: str | None,
+    counted: tuple[str, ...],
+    aliases: Mapping[str, str],
+    threshold: float | None,
+    role: Role,
+) -> Generator[tuple[dict[str, str], Judge]]:
+    """Who judges, by name and version, and the judge: the detectors, or without any the policy."""
+    if detectors:
+        limit = {} if threshold is None else {"threshold": threshold}
+        judge = detectors_judge(detectors, categories=counted, aliases=aliases, role=role, **limit)
+        yield {one.name: one.version for one in detectors}, judge
+        return
+    stage = next((stage for stage, who in ROLE_AT.items() if who is role), Stage.INPUT)
+    with Guard(named(policy), telemetry=TelemetrySettings(enabled=False)) as guard:
+        judge = policy_judge(guard, stage=stage, categories=counted)
+        yield {guard.policy.name: guard.policy.version}, judge
 
 
 def _aliases(pairs: list[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import typer
 import typer.core
 
 import llmguard
-from llmguard.cli import detectors, models, policy
+from llmguard.cli import detectors, drift, models, policy
 from llmguard.cli.check import check
 from llmguard.cli.doctor import doctor
 from llmguard.cli.eval import evaluation
@@ -39,6 +39,7 @@ app.command()(doctor)
 app.command()(serve)
 app.add_typer(policy.app, name="policy")
 app.add_typer(models.app, name="models")
+app.add_typer(drift.app, name="drift")
 
 
 def _version(wanted: bool) -> None:

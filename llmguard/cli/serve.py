@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import typer
@@ -10,6 +11,9 @@ import typer
 from llmguard.cli.policy import named
 from llmguard.errors import ConfigurationError, MissingExtraError
 from llmguard.guard import Guard
+
+# Where uvicorn's access log has a request's path and query: behind the client's address and the method.
+_TARGET = 2
 
 
 def serve(
@@ -34,6 +38,12 @@ def serve(
     conversation_header: Annotated[
         str | None,
         typer.Option(help="Header that names a conversation; who can set it can have its placeholders restored."),
+    ] = None,
+    prompt_header: Annotated[
+        str | None, typer.Option(help="Header that names a prompt template: name, version, variant.")
+    ] = None,
+    tenant_header: Annotated[
+        str | None, typer.Option(help="Header that names a tenant: tenants take turns at a model.")
     ] = None,
     health_path: Annotated[str, typer.Option(help="Path of the upstream that /readyz asks.")] = "/health",
     metrics_path: Annotated[str, typer.Option(help="Path of the upstream's own metrics; '' for none.")] = "/metrics",
@@ -70,6 +80,8 @@ def serve(
         unmatched=unmatched,
         limit=limit_bytes,
         conversation=conversation_header,
+        prompt=prompt_header,
+        tenant=tenant_header,
     )
     typer.echo(f"llmguard: guarding {server.origin}{server.prefix} by policy {guard.policy.name!r}", err=True)
     uvicorn.run(
@@ -78,12 +90,33 @@ def serve(
         port=port,
         log_level="info" if access_log else "warning",
         access_log=access_log,
+        log_config=_logging(uvicorn.config.LOGGING_CONFIG),
         server_header=False,
         proxy_headers=bool(trust_proxy),
         forwarded_allow_ips=trust_proxy or None,
         ws="none",
         timeout_graceful_shutdown=drain,
     )
+
+
+class PathOnly(logging.Filter):
+    """Takes the query off the lines of uvicorn's access log: some APIs have their keys there."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep the record, its third argument without what is behind a question mark."""
+        if isinstance(record.args, tuple) and len(record.args) > _TARGET:
+            args = list(record.args)
+            args[_TARGET] = str(args[_TARGET]).partition("?")[0]
+            record.args = tuple(args)
+        return True
+
+
+def _logging(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Uvicorn's own configuration of logging, with that filter."""
+    loggers = config["loggers"]
+    access = {**loggers["uvicorn.access"], "filters": ["path"]}
+    filters = {**config.get("filters", {}), "path": {"()": PathOnly}}
+    return {**config, "filters": filters, "loggers": {**loggers, "uvicorn.access": access}}
 
 
 def _figures() -> tuple[Any, Callable[[], bytes] | None]:

@@ -1,4 +1,4 @@
-"""Texts that cost more than they say: too long, looping, repetitive, of too few characters, or an encoded blob."""
+"""Texts that cost more than they say: too long, loops, repetition, few characters, gibberish, encoded blobs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from llmguard.detectors.gibberish import gibberish
 from llmguard.detectors.runs import GRAM, STRIDE, blobs, loops, samples
 from llmguard.errors import ConfigurationError
 from llmguard.types import Finding, Scope, Text
@@ -61,6 +62,7 @@ class TokenStatsDetector:
     ``EXCESSIVE_LENGTH``: more tokens than ``max_tokens``. ``LOOP``: a stretch that repeats itself.
     ``REPETITION``: a stretch most of whose word trigrams occurred before in it. ``LOW_ENTROPY``: a
     text of very few different characters. ``HIGH_ENTROPY``: a long run of base64, base32 or hex.
+    ``GIBBERISH``: letters in an order that no language has.
 
     A score is 0.5 at the threshold and nears 1 beyond it.
 
@@ -73,15 +75,16 @@ class TokenStatsDetector:
         low_entropy: bits a character below which a text of 200 code points or more is too plain.
         high_entropy: bits a character from which a run of base64 counts as a blob.
         blob_length: code points that a blob must have.
+        gibberish: share of the pairs of letters in 512 code points that are rare in every language with Latin letters.
 
     Raises:
         ConfigurationError: an option has a wrong type or is out of range.
     """
 
     name = "token_stats"
-    version = "1"
+    version = "2"
     scope = Scope.DOCUMENT
-    categories = frozenset({"EXCESSIVE_LENGTH", "HIGH_ENTROPY", "LOOP", "LOW_ENTROPY", "REPETITION"})
+    categories = frozenset({"EXCESSIVE_LENGTH", "GIBBERISH", "HIGH_ENTROPY", "LOOP", "LOW_ENTROPY", "REPETITION"})
     inline = True
 
     def __init__(
@@ -94,6 +97,7 @@ class TokenStatsDetector:
         low_entropy: float = 2.5,
         high_entropy: float = 4.9,
         blob_length: int = 180,
+        gibberish: float = 0.15,
     ) -> None:
         self._max_tokens = _whole("max_tokens", max_tokens, 1)
         self._loop_length = _whole("loop_length", loop_length, 240)
@@ -102,6 +106,7 @@ class TokenStatsDetector:
         self._low = _real("low_entropy", low_entropy, 0.0, 8.0)
         self._high = _real("high_entropy", high_entropy, 1.0, 6.0)
         self._blob_length = _whole("blob_length", blob_length, STRIDE + GRAM)
+        self._gibberish = _real("gibberish", gibberish, 0.05, 1.0)
         self._collisions = 2.0**-self._low
 
     def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
@@ -133,6 +138,9 @@ class TokenStatsDetector:
         if solid:
             for score, run in blobs(content, solid, self._blob_length, self._high):
                 found.append(Finding("HIGH_ENTROPY", score, run))
+        spans = [finding.span for finding in found if finding.span]
+        for share, run in gibberish(content, self._gibberish, spans):
+            found.append(Finding("GIBBERISH", 1.0 - self._gibberish / (2.0 * share), run))
         return found
 
     def _repetitive(self, content: str, repeats: list[int]) -> Iterable[Finding]:

@@ -24,7 +24,7 @@ _BRACKET = re.compile(rb'[\[\]{}]|"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class _Open:
     """An object or array that is being walked through.
 
@@ -94,6 +94,23 @@ def swap(data: bytes, path: str, text: str) -> bytes:
     if found is None or data.find(key, at + 1) >= 0 or _escapes(data, 0, at) or _escapes(data, found.end(), len(data)):
         return rewrite(data, {path: text})
     return data[: found.start(1)] + quote(text) + data[found.end() :]
+
+
+def place(data: bytes, path: str) -> tuple[int, int]:
+    """From which byte to which a string stands, its quotes included.
+
+    Args:
+        data: as in `rewrite`.
+        path: of a string.
+
+    Raises:
+        DialectError: as in `rewrite`.
+    """
+    root = tree({path: ""}, ())
+    spots = _spots(data, root)
+    check_done(root)
+    start, end, _ = spots[0]
+    return start, end
 
 
 def _escapes(data: bytes, start: int, end: int) -> bool:

@@ -12,7 +12,7 @@ from llmguard.errors import DialectError
 _NUMBER = frozenset([b"-", *[b"%d" % digit for digit in range(10)]])
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Node:
     """What is to be done at and below one place.
 
@@ -37,6 +37,9 @@ class Node:
     renames: bool = False
     done: bool = False
     named: bool = False
+
+    def __repr__(self) -> str:
+        return f"Node({pointer.shown(self.path)!r})"
 
     def acts(self) -> bool:
         """Whether the value itself is to change."""

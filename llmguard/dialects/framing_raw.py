@@ -18,6 +18,14 @@ from llmguard.errors import DialectError
 LIMIT = 16 * 1024 * 1024
 
 
+class Like(Protocol):
+    """An event that others may differ from in a piece of text alone: `template.Template`."""
+
+    def text(self, data: bytes) -> str | None:
+        """The piece in an event that is like it; None where it is not."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Raw:
     """A piece of a stream: one event, or what stands between events.
@@ -32,6 +40,8 @@ class Raw:
             better; then ``frame`` is None.
         incomplete: whether the stream ended, or its framing was lost, within this piece. Readers may still take it for
             an event.
+        like: what this event is like, and its piece of text, where it was not parsed; then ``frame`` is None, and
+            ``payload`` is empty.
     """
 
     raw: bytes = field(repr=False)
@@ -40,6 +50,7 @@ class Raw:
     at: int = -1
     error: DialectError | None = None
     incomplete: bool = False
+    like: tuple[Like, str] | None = field(default=None, repr=False)
 
 
 class Decoder(Protocol):

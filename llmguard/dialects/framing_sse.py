@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 
-from llmguard.dialects.framing_raw import LIMIT, Raw, check_payload, printed, read, spliced, too_long
+from llmguard.dialects.framing_raw import LIMIT, Like, Raw, check_payload, printed, read, spliced, too_long
 from llmguard.dialects.wire import Frame
 from llmguard.errors import DialectError
 
@@ -35,9 +35,13 @@ class SseDecoder:
 
     Args:
         limit: bytes of one event.
+
+    Attributes:
+        like: events that have been read; one that is like one of them is not parsed.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
+        self.like: tuple[Like, ...] = ()
         self._limit = limit
         self._held = bytearray()
         self._searched = 0
@@ -56,7 +60,7 @@ class SseDecoder:
         raws = [] if self._begun and not self._after_cr else self._opening()
         start = len(raws[0].raw) if raws else 0
         while start < len(held) and self._begun and 0 < self._size(start, end := self._end(start)) <= self._limit:
-            raws.append(_piece(bytes(held[start:end])))
+            raws.append(self._read(bytes(held[start:end])))
             start = end
         if start:
             self._after_cr = start == len(held) and held[-1] == 13
@@ -71,6 +75,13 @@ class SseDecoder:
     def close(self) -> list[Raw]:
         """An event that no empty line ended; the standard's readers drop it, others don't."""
         return self._rest(None)
+
+    def _read(self, data: bytes) -> Raw:
+        for one in self.like:
+            text = one.text(data)
+            if text is not None:
+                return Raw(data, like=(one, text))
+        return piece(data)
 
     def _end(self, start: int) -> int:
         """Where the piece ends that begins at ``start``, a comment, an empty line or an event; -1 if not here yet."""
@@ -141,7 +152,7 @@ class SseEncoder:
         return b""
 
 
-def _piece(raw: bytes) -> Raw:
+def piece(raw: bytes) -> Raw:
     """What the lines up to an empty one say, or a comment or an empty line."""
     if raw[:6] == b"data: " and raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:
         return _event(raw, "", [raw[6:-2]], 6)  # nearly every event; what follows would say the same, in twice the time

@@ -96,6 +96,14 @@ class KServe:
         return {"error": message}
 
 
+def speaks(body: Mapping[str, Json]) -> bool:
+    """Whether an answer is tensors of this protocol and nothing beside them."""
+    outputs = body.get("outputs")
+    if not isinstance(outputs, list) or not all(isinstance(one, dict) and "datatype" in one for one in outputs):
+        return False
+    return bool(outputs) and body.keys() <= _RESPONSE | _IDS
+
+
 def add_parameters(reader: Reader, owner: Mapping[str, Json], path: str, stage: Stage) -> Mapping[str, Json]:
     """The strings of an object's ``parameters``, which go to the model, but for those of the protocol itself.
 

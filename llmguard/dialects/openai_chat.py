@@ -54,10 +54,11 @@ _CITED = frozenset({"annotations", "context"})  # sources, and on Azure the pass
 _MESSAGE = _PLAIN | _CALLS | _CITED | {"content", "name", "audio"} | _SPOKEN
 _AUDIO = frozenset({"data", "id", "transcript", "expires_at"})
 _CALL = frozenset({"id", "type", "index", "function", "custom"})
-_REQUEST = frozenset(
-    {"messages", "model", "stream", "tools", "functions", "documents", "prediction", "data_sources", "chat_template"}
-    | {"chat_template_kwargs", "web_search_options", "response_format", "stop", "n"}
+_BESIDE = frozenset(
+    {"tools", "functions", "documents", "prediction", "data_sources", "chat_template", "chat_template_kwargs"}
+    | {"web_search_options"}
 )
+_REQUEST = _BESIDE | {"messages", "model", "stream", "response_format", "stop", "n"}
 _CHOICE = frozenset(
     {"index", "message", "delta", "finish_reason", "native_finish_reason", "stop_reason", "logprobs", "token_ids"}
     | {"content_filter_results", "content_filter_result", "content_filter_offsets"}
@@ -86,22 +87,8 @@ class OpenAiChat:
         root, reader = mapping(body, ""), Reader()
         exact(root, _REQUEST, "")
         add_messages(reader, root.get("messages"))
-        for key in ("tools", "functions"):
-            for where, tool in objects(root.get(key), child("", key)):
-                definition(reader, tool, where)
-        add_template(reader, root)
-        search = optional(root.get("web_search_options"), "/web_search_options")
-        definition(reader, search.get("user_location"), "/web_search_options/user_location")
-        reader.rest(search, "/web_search_options", {"user_location", "search_context_size"})
-        prediction = optional(root.get("prediction"), "/prediction")
-        reader.rest(prediction, "/prediction", {"type", "content"})
-        _content(reader, prediction.get("content"), "/prediction/content", Stage.INPUT, Role.ASSISTANT)
-        for where, source in objects(root.get("data_sources"), "/data_sources"):
-            exact(source, {"parameters"}, where)
-            settings = optional(source.get("parameters"), f"{where}/parameters")
-            exact(settings, {"role_information"}, f"{where}/parameters")
-            said = settings.get("role_information")
-            reader.text(said, f"{where}/parameters/role_information", Stage.INPUT, Role.SYSTEM)
+        if not _BESIDE.isdisjoint(root):
+            _beside(reader, root)
         constraints(reader, root)
         return reader.body(model=model_of(root, path), stream=flag(root, "stream"))
 
@@ -179,6 +166,26 @@ def add_messages(reader: Reader, messages: Json) -> None:
     for where, message in objects(messages, "/messages"):
         stage, who = _ROLES.get(role_of(message, where), (Stage.INPUT, Role.USER))
         _message(reader, message, where, stage, who)
+
+
+def _beside(reader: Reader, root: Mapping[str, Json]) -> None:
+    """What a request says beside its messages."""
+    for key in ("tools", "functions"):
+        for where, tool in objects(root.get(key), child("", key)):
+            definition(reader, tool, where)
+    add_template(reader, root)
+    search = optional(root.get("web_search_options"), "/web_search_options")
+    definition(reader, search.get("user_location"), "/web_search_options/user_location")
+    reader.rest(search, "/web_search_options", {"user_location", "search_context_size"})
+    prediction = optional(root.get("prediction"), "/prediction")
+    reader.rest(prediction, "/prediction", {"type", "content"})
+    _content(reader, prediction.get("content"), "/prediction/content", Stage.INPUT, Role.ASSISTANT)
+    for where, source in objects(root.get("data_sources"), "/data_sources"):
+        exact(source, {"parameters"}, where)
+        settings = optional(source.get("parameters"), f"{where}/parameters")
+        exact(settings, {"role_information"}, f"{where}/parameters")
+        said = settings.get("role_information")
+        reader.text(said, f"{where}/parameters/role_information", Stage.INPUT, Role.SYSTEM)
 
 
 def add_template(reader: Reader, root: Mapping[str, Json]) -> None:
@@ -271,7 +278,8 @@ def _call(reader: Reader, call: Json, path: str, key: str, channel: str) -> None
 def _choice(reader: Reader, choice: Mapping[str, Json], path: str) -> list[str]:
     """What a choice says beside its message; its finish reason, if it has one."""
     for key in ("logprobs", "token_ids"):
-        reader.echo(choice.get(key), child(path, key), "null")
+        if choice.get(key) is not None:
+            reader.echo(choice[key], child(path, key), "null")
     reader.rest(choice, path, _CHOICE)
     reason = word(choice, "finish_reason", path)
     return [reason] if reason else []

@@ -50,6 +50,11 @@ _CONSTRAINTS = (
     "grammar",
     "json_schema",
 )
+_WORDS = ("stop", "bad_words")
+_BINDING = frozenset({*_CONSTRAINTS, *_WORDS})
+
+
+_PROMPT_AGAIN = ("prompt_logprobs", "prompt_token_ids")
 
 
 def is_name(value: str) -> bool:
@@ -62,6 +67,8 @@ def definition(reader: Reader, value: Json, path: str) -> None:
 
     Names and types are left out as long as they look like some: without a space they say nothing to a model.
     """
+    if value is None:
+        return
     for where, content in strings(value, path):
         head, _, key = where.rpartition("/")
         key = head.rpartition("/")[2] if key.isdigit() else key
@@ -75,10 +82,12 @@ def constraints(reader: Reader, body: Mapping[str, Json]) -> None:
     Raises:
         DialectError: one of their names is spelt in another case.
     """
-    exact(body, {*_CONSTRAINTS, "stop", "bad_words"}, "")
+    exact(body, _BINDING, "")
+    if _BINDING.isdisjoint(body):
+        return
     for key in _CONSTRAINTS:
         definition(reader, body.get(key), child("", key))
-    for key in ("stop", "bad_words"):
+    for key in _WORDS:
         reader.tree(body.get(key), child("", key), Stage.INPUT)
 
 
@@ -156,8 +165,9 @@ def said_again(reader: Reader, root: Mapping[str, Json]) -> None:
     words are names of tiers, regions, hosts.
     """
     reader.text(root.get("prompt_text"), "/prompt_text", Stage.OUTPUT, Role.USER)
-    for key in ("prompt_logprobs", "prompt_token_ids"):
-        reader.echo(root.get(key), child("", key), "null")
+    for key in _PROMPT_AGAIN:
+        if key in root:
+            reader.echo(root[key], child("", key), "null")
     for key in root.keys() - _TOP:
         if not all([is_name(content) for _, content in strings(root[key])]):
             reader.uncovered.append(child("", key))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from llmguard.dialects import pointer
@@ -27,8 +28,6 @@ _ROLE_AT = {
     Stage.TOOL_RESULT: Role.TOOL,
     Stage.CONTEXT: Role.RETRIEVAL,
 }
-
-
 _TOOLS = frozenset({Stage.TOOL_CALL, Stage.TOOL_RESULT})
 
 
@@ -181,11 +180,19 @@ def exact(value: Mapping[str, Json], known: Collection[str], path: str) -> None:
     Raises:
         DialectError: there is one.
     """
-    folded = {key.casefold(): key for key in known}
-    for key in value:
+    unknown = [key for key in value if key not in known]
+    if not unknown:
+        return
+    folded = _folded(frozenset(known))
+    for key in unknown:
         like = folded.get(key.casefold())
-        if like is not None and key not in known:
+        if like is not None:
             raise DialectError(f"{pointer.shown(path) or 'the body'}: the key {like!r} is spelt in another case")
+
+
+@lru_cache(maxsize=256)
+def _folded(known: frozenset[str]) -> Mapping[str, str]:
+    return {key.casefold(): key for key in known}
 
 
 def mapping(value: Json, path: str) -> Mapping[str, Json]:

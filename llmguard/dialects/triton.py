@@ -8,13 +8,15 @@ read 2026-11-21.
 Members are named by the model, so every string is a text, wherever it stands, but for those of a few known names.
 Each event is taken to say what is new. Where TensorRT-LLM is told to accumulate tokens, events say all of the text so
 far, which the format does not show: it is then looked at once more in each of them.
+
+MLServer has the same routes and speaks the Open Inference Protocol there: its answers are read as `kserve` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llmguard.dialects.kserve import FILTERED, FINISH, SYSTEM, add_error, hollow
+from llmguard.dialects.kserve import FILTERED, FINISH, INFER, SYSTEM, add_error, hollow, speaks, tensor
 from llmguard.dialects.openai_common import asked
 from llmguard.dialects.pointer import child, strings
 from llmguard.dialects.reader import Reader, Says, kind, mapping, word
@@ -55,21 +57,27 @@ class TritonGenerate:
     def response(self, body: Json) -> Body:
         """The texts of a response, or of an error."""
         root, reader = mapping(body, ""), Reader()
+        if speaks(root):
+            return INFER.response(body)
         facts = _answer(reader, root)
         return reader.body(**facts)
 
     def event(self, frame: Frame) -> Event:
         """The pieces in one response of a stream. No event is known to be the last, unless it says that it ends."""
         root, reader = mapping(frame.data, "the event"), Reader(Says.PIECE)
+        if speaks(root):
+            return INFER.event(frame)
         facts = _answer(reader, root)
         if facts["finish"]:
             reader.ends += [delta.channel for delta in reader.deltas]
         return reader.event(**facts, last=bool(facts["error"]))
 
     def refusal(self, request: Body, text: str, sent: Json | None = None) -> Json:
-        """A response of the vLLM backend's form."""
+        """A response of the vLLM backend's form, or in tensors where the request is in tensors."""
         head = {"id": request.id} if request.id else {}
         model = {"model_name": request.model, "model_version": ""}
+        if _in_tensors(sent):
+            return {**head, **model, "outputs": [tensor("text_output", text), tensor(FINISH, FILTERED)]}
         return {**head, **model, "text_output": text, "finish_reason": FILTERED}
 
     def status(self, request: Body) -> int:
@@ -78,6 +86,8 @@ class TritonGenerate:
 
     def ending(self, seen: Sequence[Frame], text: str, request: Json | None = None) -> list[Frame]:
         """A response that says the text, and why it ends."""
+        if _in_tensors(request) or any(isinstance(frame.data, dict) and speaks(frame.data) for frame in seen):
+            return INFER.ending(seen, text, request)
         first = next((frame.data for frame in seen if isinstance(frame.data, dict)), asked(request, "id"))
         head = {key: first[key] for key in ("id", "model_name", "model_version") if key in first}
         return [Frame({"model_name": "", **head, "text_output": text, "finish_reason": FILTERED})]
@@ -85,6 +95,11 @@ class TritonGenerate:
     def error(self, message: str, code: str, request: Json | None = None) -> Json:
         """An error's body; it has no place for a code."""
         return {"error": message}
+
+
+def _in_tensors(request: Json | None) -> bool:
+    inputs = request.get("inputs") if isinstance(request, dict) else None
+    return isinstance(inputs, list) and any(isinstance(item, dict) for item in inputs)
 
 
 def _members(root: Mapping[str, Json]) -> list[tuple[str, str, Json]]:

@@ -41,7 +41,7 @@ class Part:
 
     stage: Stage
     role: Role
-    path: str
+    path: str = field(repr=False)
     content: str = field(repr=False)
 
 
@@ -71,7 +71,7 @@ class Put:
         json: the new value, as JSON.
     """
 
-    path: str
+    path: str = field(repr=False)
     json: str = "null"
 
 
@@ -93,7 +93,7 @@ class Body:
     """
 
     parts: tuple[Part, ...] = ()
-    uncovered: tuple[str, ...] = ()
+    uncovered: tuple[str, ...] = field(default=(), repr=False)
     spoken: tuple[Put, ...] = ()
     model: str = ""
     stream: bool = False
@@ -120,7 +120,7 @@ class Delta:
     channel: str
     stage: Stage
     role: Role
-    path: str
+    path: str = field(repr=False)
     content: str = field(repr=False)
     json: bool = False
 
@@ -138,7 +138,7 @@ class Repeat:
     channel: str
     stage: Stage
     role: Role
-    path: str
+    path: str = field(repr=False)
     content: str = field(repr=False)
     json: bool = False
 
@@ -185,7 +185,7 @@ class Event:
     repeats: tuple[Repeat, ...] = ()
     parts: tuple[Part, ...] = ()
     ends: tuple[str, ...] = ()
-    uncovered: tuple[str, ...] = ()
+    uncovered: tuple[str, ...] = field(default=(), repr=False)
     spoken: tuple[Put, ...] = ()
     numbered: Numbered | None = None
     model: str = ""

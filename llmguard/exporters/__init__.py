@@ -1,1 +1,1 @@
-"""The ways out: exporters that wrap or feed OpenTelemetry."""
+"""The ways out: where records of checks and calls go, and how OpenTelemetry is set up and sampled."""

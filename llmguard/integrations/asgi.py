@@ -5,13 +5,13 @@ Pure ASGI: it works with every framework and server, and knows none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from llmguard.guard import Guard
+from llmguard.integrations.callers import Callers
 from llmguard.integrations.headers import STEERING, Headers, without
-from llmguard.integrations.http import LIMIT, Fallback, HttpCall, HttpGuard, Reply, Unmatched
-from llmguard.integrations.served import App, Receive, Scope, Send, Served, answer, closing, path_of, replayed
-from llmguard.operation import Operation
+from llmguard.integrations.http import LIMIT, Fallback, HttpGuard, Reply, Unmatched
+from llmguard.integrations.served import App, Begun, Receive, Scope, Send, Served, answer, closing, path_of, replayed
 
 _BODY = frozenset({b"content-length", b"transfer-encoding", b"content-encoding", b"content-type"})
 
@@ -27,11 +27,13 @@ class GuardMiddleware:
         limit: bytes of a body, decompressed.
         fallback: called with the decision where the policy says ``on_block: fallback``; gives a text, or
             a body as JSON.
-        conversation: the request's header that names its conversation, see `HttpGuard`.
+        conversation: the request's header that names its conversation; see `Callers`, also for the next two.
+        prompt: the one that names the prompt template that its texts came from.
+        tenant: the one that names on whose behalf it is made.
         begun: begins to tell of the call of the model, where the application is what makes it; the proxy's is.
 
     Raises:
-        ConfigurationError: as `HttpGuard`.
+        ConfigurationError: as `HttpGuard` and `Callers`.
     """
 
     def __init__(
@@ -44,36 +46,38 @@ class GuardMiddleware:
         limit: int = LIMIT,
         fallback: Fallback | None = None,
         conversation: str | None = None,
-        begun: Callable[[HttpCall], Operation] | None = None,
+        prompt: str | None = None,
+        tenant: str | None = None,
+        begun: Begun | None = None,
     ) -> None:
         self.app = app
         self._begun = begun
-        self.http = HttpGuard(
-            guard, dialects=dialects, unmatched=unmatched, limit=limit, fallback=fallback, conversation=conversation
-        )
+        self.http = HttpGuard(guard, dialects=dialects, unmatched=unmatched, limit=limit, fallback=fallback)
+        self.callers = Callers(guard, conversation=conversation, prompt=prompt, tenant=tenant)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, as ASGI has it."""
         if scope["type"] == "http":
             await self._http(scope, receive, send)
-        elif scope["type"] == "websocket" and (self.http.unmatched == "refuse" or self.http.guards(path_of(scope))):
-            await _turned_away(receive, send)
+        elif scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(key.lower(), value) for key, value in scope["headers"]]
         query = scope.get("query_string", b"").decode("latin-1")
-        call = self.http.open(scope["method"], path_of(scope), query, headers)
-        if isinstance(call, Reply):
-            await answer(send, call, closing(scope))
-        elif call is None:
-            await self._passed(scope, headers, receive, send)
-        else:
-            try:
-                await Served(self.app, call, self.http.limit, scope, receive, send, self._begun).run(headers)
-            finally:
-                call.close()
+        with self.callers.scopes(headers):
+            call = self.http.open(scope["method"], path_of(scope), query, headers)
+            if isinstance(call, Reply):
+                await answer(send, call, closing(scope))
+            elif call is None:
+                await self._passed(scope, headers, receive, send)
+            else:
+                try:
+                    await Served(self.app, call, self.http.limit, scope, receive, send, self._begun).run(headers)
+                finally:
+                    call.close()
 
     async def _passed(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         """A request that is not guarded; where others are refused, it comes without a body that nobody looked at."""
@@ -81,7 +85,12 @@ class GuardMiddleware:
         plain = without(headers, STEERING | _BODY if bare else STEERING)
         await self.app({**scope, "headers": plain}, replayed(b"", receive) if bare else receive, send)
 
-
-async def _turned_away(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "websocket.close", "code": 1008, "reason": "llmguard: websockets are not guarded here"})
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        passed = self.http.unmatched == "pass" and not self.http.guards(path_of(scope))
+        self.http.guard.unguarded("socket", passed=passed)
+        if passed:
+            await self.app(scope, receive, send)
+        else:
+            await receive()
+            reason = "llmguard: websockets are not guarded here"
+            await send({"type": "websocket.close", "code": 1008, "reason": reason})

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from llmguard.calls import Checks
 from llmguard.checks import About, Check
-from llmguard.dialects import edit, pointer, strict
+from llmguard.dialects import edit, kserve_binary, pointer, strict
 from llmguard.dialects.wire import Body, Dialect, Json, Part
 from llmguard.running import Run
 from llmguard.types import Action, Decision, Role, Stage, Text
@@ -25,7 +25,8 @@ _ORDER = (Stage.INPUT, Stage.CONTEXT, Stage.TOOL_RESULT, Stage.TOOL_CALL, Stage.
 #: What the model says comes first in an answer: what is taken out of the rest of it must not be put back there.
 ANSWER_ORDER = (Stage.OUTPUT, Stage.TOOL_CALL, Stage.TOOL_RESULT, Stage.CONTEXT, Stage.INPUT)
 _OF_THE_MODEL = frozenset({Stage.OUTPUT, Stage.TOOL_CALL})
-_SOURCES = frozenset({Role.RETRIEVAL, Role.TOOL})
+# What an answer is compared with, beside the question.
+_SOURCES = frozenset({Role.RETRIEVAL, Role.SYSTEM, Role.TOOL})
 #: Where a user asks for an answer, by the first and the last key of the place; not in stop words, variables and forms.
 _ASKS = frozenset({"messages", "contents", "content", "input", "inputs", "prompt", "prompt_string"}).union(
     {"input_prefix", "generateContentRequest", "text_input"}
@@ -41,10 +42,12 @@ class Cleared(NamedTuple):
     Attributes:
         data: the body; as it came where nothing was changed.
         blocked: the decision that stops it, or None.
+        length: bytes of its JSON, where tensors follow it; see `kserve_binary`.
     """
 
     data: bytes
     blocked: Decision | None = None
+    length: int | None = None
 
     def __repr__(self) -> str:
         return f"Cleared({len(self.data)} bytes, blocked={self.blocked is not None})"
@@ -64,7 +67,8 @@ class Exchange:
         sent: the request as it came, parsed; None before `request`.
         asked: what it says.
         answered: what the response says; None before `response`.
-        documents: the texts of the request that an answer must keep to, cleared: what was retrieved, what tools said.
+        documents: the texts of the request that an answer is compared with, cleared: what was retrieved, what tools
+            said, the instructions, and the last text of the user.
     """
 
     def __init__(
@@ -81,26 +85,37 @@ class Exchange:
         self.answered: Body | None = None
         self.documents: tuple[Text, ...] = ()
 
-    def request(self, data: bytes) -> Steps[Cleared]:
+    def request(self, data: bytes, length: int | None = None) -> Steps[Cleared]:
         """The request as it may go to the model. One without a body, which asks by its path alone, says nothing.
+
+        Args:
+            data: the body.
+            length: bytes of its JSON, where tensors of the Open Inference Protocol follow it.
 
         Raises:
             DialectError: it is no request of this dialect.
         """
-        self.sent = strict.parse(data, surrogates=True) if data.strip() else None
-        self.asked = self.dialect.request(self.sent, self._segments)
-        cleared = yield from self._cleared(data, self.asked, self.asked.model, restore=False)
-        self._data = cleared.data
+        if length is None:
+            self.sent = strict.parse(data, surrogates=True) if data.strip() else None
+            self.asked = self.dialect.request(self.sent, self._segments)
+        else:
+            self.sent, self.asked = strict.parse(data[:length]), kserve_binary.request(data, length, self._segments)
+        cleared = yield from self._cleared(data, self.asked, self.asked.model, restore=False, length=length)
+        self._data = cleared.data if length is None else b""
         return cleared
 
-    def response(self, data: bytes) -> Steps[Cleared]:
-        """A whole response as it may go to the caller, placeholders restored.
+    def response(self, data: bytes, length: int | None = None) -> Steps[Cleared]:
+        """A whole response as it may go to the caller, placeholders restored; arguments as of `request`.
 
         Raises:
             DialectError: it is no response of this dialect.
         """
-        self.answered = self.dialect.response(strict.parse(data, surrogates=True))
-        return (yield from self._cleared(data, self.answered, self.answered.model or self.asked.model, restore=True))
+        if length is None:
+            said = self.dialect.response(strict.parse(data, surrogates=True))
+        else:
+            said = kserve_binary.response(data, length)
+        self.answered = said
+        return (yield from self._cleared(data, said, said.model or self.asked.model, restore=True, length=length))
 
     def unread(self, data: bytes, *, answer: bool) -> Steps[Cleared]:
         """JSON that is none of this dialect: every text in it is looked at, as a user's or, in an answer, the model's.
@@ -126,18 +141,13 @@ class Exchange:
         told = f"Your last answer was withheld ({', '.join(why) or 'a check failed'}). Answer again without it."
         return edit.rewrite(self._data, {last.path: f"{last.content}\n\n{told}"})
 
-    def _cleared(self, data: bytes, body: Body, model: str, *, restore: bool) -> Steps[Cleared]:
-        main = Stage.OUTPUT if restore else Stage.INPUT
-        begun: list[tuple[Check, list[Part]]] = []
-        for stage in ANSWER_ORDER if restore else _ORDER:
-            parts = [part for part in body.parts if part.stage is stage]
-            uncovered = len(body.uncovered) if stage is main else 0
-            if parts or uncovered:
-                about = About(model, uncovered, self.documents if stage is Stage.OUTPUT else (), restore)
-                texts = [Text(part.content, part.role, part.path) for part in parts]
-                begun.append((self.checks.start(stage, texts, about), parts))
+    def _cleared(
+        self, data: bytes, body: Body, model: str, *, restore: bool, length: int | None = None
+    ) -> Steps[Cleared]:
+        begun = self._begun(body, model, restore)
         edits: dict[str, str] = {}
         documents: list[Text] = []
+        asked: list[Text] = []
         for check, parts in begun:
             if check.pending:
                 yield check
@@ -147,12 +157,33 @@ class Exchange:
             for part, text in zip(parts, decision.texts, strict=True):
                 if part.role in _SOURCES:
                     documents.append(Text(text, part.role, part.path))
+                elif part.role is Role.USER:
+                    asked = [Text(text, part.role, part.path)]
                 new = self.restored(part.stage, text) if restore else text
                 if new != part.content:
                     edits[part.path] = new
         if not restore:
-            self.documents = tuple(documents)
-        return Cleared(edit.rewrite(data, edits, body.spoken) if edits else data)
+            self.documents = (*documents, *asked)
+        if edits and length is not None:
+            data, length = kserve_binary.rewrite(data, length, edits, body.spoken)
+        elif edits:
+            data = edit.rewrite(data, edits, body.spoken)
+        return Cleared(data, None, length)
+
+    def _begun(self, body: Body, model: str, restore: bool) -> list[tuple[Check, list[Part]]]:
+        """A check of the texts of each stage."""
+        main = Stage.OUTPUT if restore else Stage.INPUT
+        by_stage: dict[Stage, list[Part]] = {main: []} if body.uncovered else {}
+        for part in body.parts:
+            by_stage.setdefault(part.stage, []).append(part)
+        begun: list[tuple[Check, list[Part]]] = []
+        for stage in (ANSWER_ORDER if restore else _ORDER) if len(by_stage) > 1 else by_stage:
+            if (parts := by_stage.get(stage)) is not None:
+                uncovered = len(body.uncovered) if stage is main else 0
+                about = About(model, uncovered, self.documents if stage is Stage.OUTPUT else (), restore)
+                texts = [Text(part.content, part.role, part.path) for part in parts]
+                begun.append((self.checks.start(stage, texts, about), parts))
+        return begun
 
     def restored(self, stage: Stage, text: str) -> str:
         """A cleared text with the conversation's values in place of their placeholders, if the model wrote it."""

@@ -43,6 +43,10 @@ class Sent:
         self._latest = None
         self._keep(Frame(_without(_parsed(payload) if changed else frame.data, places), frame.name))
 
+    def more(self, payload: bytes, name: str, places: list[str]) -> None:
+        """Take an event that is like one that was taken, but for a piece of text."""
+        self._latest = payload, name, places
+
     def latest(self, frame: Frame, places: list[str]) -> None:
         """Take an event of our own that goes on with a text, and where its piece stands."""
         self._latest = frame, frame.name, places

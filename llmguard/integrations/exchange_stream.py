@@ -11,13 +11,21 @@ from collections.abc import Callable, Mapping
 
 from llmguard.dialects import carry, edit, framing, pointer, strict
 from llmguard.dialects.framing import Raw
-from llmguard.dialects.wire import Event, Frame, Framing, Usage
+from llmguard.dialects.framing_sse import SseDecoder, piece
+from llmguard.dialects.template import Template, template
+from llmguard.dialects.wire import Delta, Event, Frame, Framing, Usage
 from llmguard.errors import Blocked, DialectError
 from llmguard.integrations.exchange import Exchange, Steps
 from llmguard.integrations.exchange_aside import quiet
 from llmguard.integrations.exchange_sent import Sent
 from llmguard.integrations.exchange_texts import Channel, StreamTexts
 from llmguard.types import Decision, Stage
+
+#: Events that are taken for what others may be like, as long as none is; and those that are remembered.
+_TEMPLATES = 8
+_TEMPLATES_AT_A_TIME = 4
+#: Bytes that wait for the first piece of a text, at most.
+_PATIENCE = 1 << 18
 
 
 class ExchangeStream:
@@ -42,21 +50,28 @@ class ExchangeStream:
         heard: told each event as it came; None for nobody.
         worded: whether a stream that is blocked or broken ends in the format's words; False where the reader is told
             by an error.
+        patient: whether nothing goes out before a piece of a text does, so that a stream that is blocked by then can be
+            asked for again, or answered in another way; False as soon as something has gone out.
     """
 
     def __init__(self, exchange: Exchange, kind: Framing, limit: int = framing.LIMIT) -> None:
         self._exchange = exchange
         self._kind = kind
         self._decoder = framing.decoder(kind, limit)
+        self._templates = _TEMPLATES
         self._encoder = framing.encoder(kind)
         self._texts = StreamTexts(exchange)
         self._sent = Sent()
         self._shift = 0
         self._told = 0
         self._last = False
+        self._noted: Event | None = None
         self._over = False
         self.heard: Callable[[Event], None] | None = None
         self.worded = True
+        self.patient = False
+        self._waiting = bytearray()
+        self._said_something = False
         self.blocked: Decision | None = None
         self.broken: DialectError | None = None
         self.usage: Usage | None = None
@@ -69,7 +84,7 @@ class ExchangeStream:
         out: list[bytes] = []
         for raw in [] if self._over else self._decoder.feed(data):
             yield from self._step(raw, out)
-        return b"".join(out)
+        return self._outgoing(out)
 
     def close(self) -> Steps[bytes]:
         """What goes out at the end of the source."""
@@ -85,11 +100,32 @@ class ExchangeStream:
                 yield from self._rests(Event(last=True), out)
             except Blocked as stop:
                 out.append(self._stopped(stop.decision))
+            except DialectError as error:
+                out.append(self._broke(error))
             else:
                 self._over = True
                 out.append(self._encoder.end())
                 self._texts.finish()
-        return b"".join(out)
+        return self._outgoing(out)
+
+    @property
+    def untold(self) -> Decision | None:
+        """The decision that ended the stream before anything of it went out, where it was patient; else None."""
+        return self.blocked if self.patient else None
+
+    def _outgoing(self, out: list[bytes]) -> bytes:
+        """What goes out now; with patience, nothing before a text does."""
+        data = b"".join(out)
+        if not self.patient:
+            return data
+        self._waiting += data
+        if self.blocked is not None and not self._said_something:
+            return b""
+        if not (self._said_something or self._over) and len(self._waiting) < _PATIENCE:
+            return b""
+        self.patient = False
+        data, self._waiting = bytes(self._waiting), bytearray()
+        return data
 
     def abandon(self, error: BaseException | None = None) -> None:
         """The reader has gone, or the source broke off and nothing of what is held back is wanted."""
@@ -114,6 +150,12 @@ class ExchangeStream:
             out.append(self._broke(error))
 
     def _raw(self, raw: Raw, out: list[bytes]) -> Steps[None]:
+        if raw.like is not None:
+            known, text = raw.like
+            if isinstance(known, Template) and not self._last:
+                yield from self._alike(raw.raw, known, text, out)
+                return
+            raw = piece(raw.raw)
         if raw.error is not None:
             raise raw.error
         if raw.incomplete:
@@ -131,6 +173,31 @@ class ExchangeStream:
             self._texts.channel(delta.channel).last = raw, event, delta
         if event.last:
             self._texts.finish()
+        elif self._templates and event.deltas:
+            self._learn(raw, event)
+
+    def _learn(self, raw: Raw, event: Event) -> None:
+        """Take an event for what others may be like; not for ever, where none ever is."""
+        if not isinstance(self._decoder, SseDecoder) or (made := template(raw, event)) is None:
+            return
+        self._templates -= 1
+        known = self._decoder.like if self._templates else ()
+        self._decoder.like = (made, *known[: _TEMPLATES_AT_A_TIME - 1]) if self._templates else ()
+
+    def _alike(self, data: bytes, known: Template, text: str, out: list[bytes]) -> Steps[None]:
+        """An event that differs from one that was read in its piece of text alone."""
+        self._templates = _TEMPLATES
+        if self._noted is not known.event:
+            self._note(known.event)
+        own = known.delta
+        new = yield from self._texts.piece(Delta(own.channel, own.stage, own.role, own.path, text))
+        if new:
+            self._said_something = True
+        if new != text:
+            data = known.saying(new)
+        self._texts.channel(own.channel).last = known.raw, known.event, own
+        self._sent.more(known.payload(data), known.name, [own.path])
+        out.append(data)
 
     def _edits(self, event: Event, out: list[bytes]) -> Steps[dict[str, str]]:
         """The texts of an event that go out otherwise than they came. What ends with it goes out before it."""
@@ -141,14 +208,19 @@ class ExchangeStream:
             new = yield from texts.piece(delta)
             if delta is final[delta.channel] and event.closes(delta.channel):
                 new += yield from texts.end(delta.channel)
+            if new:
+                self._said_something = True
             if new != delta.content:
                 edits[delta.path] = new
         yield from self._rests(event, out)
         for repeat in event.repeats:
             new = yield from texts.repeated(repeat)
+            if new:
+                self._said_something = True
             if new != repeat.content:
                 edits[repeat.path] = new
         if event.parts:
+            self._said_something = True
             edits |= yield from texts.parts(event.parts)
         return edits
 
@@ -157,6 +229,7 @@ class ExchangeStream:
         for name in self._texts.ending(event):
             rest = yield from self._texts.end(name)
             if rest:
+                self._said_something = True
                 out.append(self._carried(self._texts.channel(name), rest))
 
     def _carried(self, channel: Channel, text: str) -> bytes:
@@ -199,6 +272,7 @@ class ExchangeStream:
         return self._encoder.rewritten(raw, payload)
 
     def _note(self, event: Event) -> None:
+        self._noted = event
         if self.heard is not None:
             self.heard(event)
         if self._last and any([delta.content for delta in event.deltas]):
@@ -226,7 +300,11 @@ class ExchangeStream:
         self._over = True
         if not self.worded:
             return b""
-        frames = self._exchange.dialect.ending([*self._said(), *self._sent.frames()], text, self._exchange.sent)
+        try:
+            said = self._said()
+        except DialectError:
+            said = []  # what can't be said again is not: the stream ends all the same
+        frames = self._exchange.dialect.ending([*said, *self._sent.frames()], text, self._exchange.sent)
         return b"".join([self._encoder.encode(frame) for frame in frames]) + self._encoder.end()
 
     def _said(self) -> list[Frame]:

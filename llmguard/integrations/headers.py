@@ -19,6 +19,7 @@ OF_THE_BODY = frozenset(
         b"content-digest",
         b"repr-digest",
         b"etag",
+        b"inference-header-content-length",
     }
 )
 #: What makes some servers take a request for another one than method, path and body say.
@@ -42,7 +43,10 @@ _UTF8 = re.compile(r';\s*charset\s*=\s*"?(?:utf-?8|us-ascii)"?\s*', re.IGNORECAS
 
 def named(headers: Headers, name: bytes) -> bytes:
     """The first value of that name, or ``b""``."""
-    return next((value for key, value in headers if key == name), b"")
+    for key, value in headers:
+        if key == name:
+            return value
+    return b""
 
 
 def encoding(headers: Headers) -> str:
@@ -57,11 +61,27 @@ def without(headers: Headers, names: Iterable[bytes]) -> list[tuple[bytes, bytes
     return [(key, value) for key, value in headers if key not in names]
 
 
-def of_request(headers: Headers, body: bytes) -> list[tuple[bytes, bytes]]:
-    """The headers for a request whose body was read as JSON in UTF-8, so that nobody reads it as anything else."""
+def json_length(headers: Headers) -> int | None:
+    """Bytes of the JSON before tensors; None where none follow it, -1 where that is not said in digits."""
+    told = named(headers, b"inference-header-content-length")
+    if not told:
+        return None
+    return int(told) if told.isdigit() and len(told) < 16 else -1
+
+
+def of_request(headers: Headers, body: bytes, length: int | None = None) -> list[tuple[bytes, bytes]]:
+    """The headers for a request whose body was read as JSON in UTF-8, so that nobody reads it as anything else.
+
+    Args:
+        headers: as they came.
+        body: all of it.
+        length: bytes of its JSON, where tensors follow it.
+    """
     kept = without(headers, OF_THE_BODY | _OF_THE_ANSWER | STEERING)
     types = [value for key, value in kept if key == b"content-type"]
-    if body and (len(types) != 1 or _READ_AS.fullmatch(types[0]) is None):
+    if length is not None:
+        kept = [*without(kept, {b"content-type"}), (b"content-type", b"application/octet-stream"), _behind(length)]
+    elif body and (len(types) != 1 or _READ_AS.fullmatch(types[0]) is None):
         kept = [*without(kept, {b"content-type"}), JSON]
     kept.append((b"accept-encoding", b"identity"))
     if body:
@@ -69,13 +89,20 @@ def of_request(headers: Headers, body: bytes) -> list[tuple[bytes, bytes]]:
     return kept
 
 
-def of_answer(headers: Headers, status: int, body: bytes | None) -> list[tuple[bytes, bytes]]:
+def _behind(length: int) -> tuple[bytes, bytes]:
+    return b"inference-header-content-length", b"%d" % length
+
+
+def of_answer(
+    headers: Headers, status: int, body: bytes | None, length: int | None = None
+) -> list[tuple[bytes, bytes]]:
     """The headers for an answer that was read as UTF-8.
 
     Args:
         headers: as they came.
         status: of HTTP.
         body: all of it; None for a stream.
+        length: see `of_request`.
     """
     kept = without(headers, OF_THE_BODY | {b"content-type", b"trailer"})
     media = named(headers, b"content-type").decode("latin-1")
@@ -84,6 +111,8 @@ def of_answer(headers: Headers, status: int, body: bytes | None) -> list[tuple[b
         if charset is not None and _UTF8.fullmatch(charset[0]) is None:
             media = f"{_CHARSET.sub('', media)}; charset=utf-8"
         kept.insert(0, (b"content-type", media.encode("latin-1")))
+    if length is not None:
+        kept.append(_behind(length))
     if body is not None and status not in (204, 304):
         kept.append((b"content-length", str(len(body)).encode()))
     return kept

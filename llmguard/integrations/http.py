@@ -9,29 +9,38 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
+from llmguard.asking import Asking
+from llmguard.calls import Checks
 from llmguard.dialects import framing, registry
+from llmguard.dialects.kserve import INFER
 from llmguard.dialects.wire import Dialect, Framing
 from llmguard.errors import ConfigurationError, DialectError, RouteError
 from llmguard.guard import Guard
 from llmguard.integrations.encodings import BodyTooLargeError, UnknownEncodingError, decoded
 from llmguard.integrations.exchange import Cleared, Exchange, Steps
 from llmguard.integrations.exchange_stream import ExchangeStream
-from llmguard.integrations.headers import JSON, Headers, encoding, named, of_answer, of_request
+from llmguard.integrations.headers import JSON, Headers, encoding, json_length, named, of_answer, of_request
 from llmguard.integrations.replies import FINAL, Forward, Reply, blocked_of, refused
 from llmguard.types import Decision, Stage, Text
+from llmguard.waiting import Waits
 
 __all__ = ["LIMIT", "Fallback", "Forward", "HttpCall", "HttpGuard", "Reply", "Unmatched", "blocked_of", "refused"]
 
 Unmatched = Literal["refuse", "pass"]
 Fallback = Callable[[Decision], Any]
+"""Plain or async; see `asking.Asking`."""
+Answering = Generator[Waits, None, "Forward | Reply"]
+"""What yields all that has to be waited for, and returns what is to be done."""
 
 #: Bytes of a body, decompressed.
 LIMIT = 32 * 1024 * 1024
 CODE = "content_filter"
+# Of the codes of errors those that say that nobody knows what a body says.
+_UNREAD = frozenset({"body", "encoding", "size"})
 _STOPPED = "Stopped by the content policy."
 # Where a server that decodes a path before it takes it apart would see its end.
 _CUT = re.compile("%(?:3F|23)", re.IGNORECASE)
@@ -59,7 +68,7 @@ class HttpGuard:
             spelt so that readers may differ is refused either way.
         limit: bytes of a body, decompressed.
         fallback: called with the decision where the policy says ``on_block: fallback``; gives a text, or
-            a body as JSON.
+            a body as JSON. On an event loop an async one is awaited, and a plain one runs on a thread.
         conversation: the request's header that names its conversation; None where each call stands by itself. Whoever
             can set it can have that conversation's placeholders restored: take it from nobody but your own application.
 
@@ -100,17 +109,25 @@ class HttpGuard:
             headers: of the request, names in small letters.
         """
         if _CUT.search(path) is not None:
-            return refused(400, "the path is spelt so that servers may read it in different ways", "path")
+            return self.refused(400, "the path is spelt so that servers may read it in different ways", "path")
         try:
             found = registry.find(method, path, self._among)
             if found is not None:
                 kind = registry.framing(found.dialect, found.route, query)
                 return HttpCall(self, found, kind, headers)
         except RouteError as error:
-            return refused(400, str(error), "path")
-        if self.unmatched == "pass" or _HARMLESS.fullmatch(f"{method} {path}") or method == "OPTIONS":
+            return self.refused(400, str(error), "path")
+        if method == "OPTIONS" or _HARMLESS.fullmatch(f"{method} {path}"):
             return None
-        return refused(404, "no guarded wire format has this route", "route")
+        if self.unmatched == "pass":
+            self.guard.unguarded("route", passed=True)
+            return None
+        return self.refused(404, "no guarded wire format has this route", "route")
+
+    def refused(self, status: int, problem: str, code: str) -> Reply:
+        """A refusal in no format's own words, counted."""
+        self.guard.unguarded(code, passed=False)
+        return refused(status, problem, code)
 
     def guards(self, path: str) -> bool:
         """Whether requests of some method to this path are guarded, or refused for its spelling."""
@@ -141,13 +158,13 @@ class HttpCall:
         self._kind = kind
         self._streams = found.route.stream
         self.dialect: Dialect = found.dialect
-        self._stack = ExitStack()
-        name = next((value for key, value in headers if key == http.conversation), b"")
+        self._scope: AbstractContextManager[Checks] | None = http.guard.call_scope()
+        name = named(headers, http.conversation) if http.conversation is not None else b""
         if name:
             with http.guard.conversation(name.decode("latin-1")):
-                checks = self._stack.enter_context(http.guard.call_scope())
+                checks = self._scope.__enter__()
         else:
-            checks = self._stack.enter_context(http.guard.call_scope())
+            checks = self._scope.__enter__()
         on_block = http.guard.policy.on_block
         self._reply = None if isinstance(on_block, str) else on_block.reply
         self._retries = 0 if isinstance(on_block, str) else on_block.retry or 0
@@ -156,7 +173,7 @@ class HttpCall:
         self._status, self._headers = 200, list[tuple[bytes, bytes]]()
         self._asked: Headers = ()
 
-    def request(self, headers: Headers, body: bytes) -> Steps[Forward | Reply]:
+    def request(self, headers: Headers, body: bytes) -> Answering:
         """The request as it may go on, or the answer in its place.
 
         Args:
@@ -165,9 +182,10 @@ class HttpCall:
         """
         try:
             plain = decoded(body, encoding(headers), self._http.limit)
-            if named(headers, b"inference-header-content-length"):
+            length = json_length(headers)
+            if length is not None and self.dialect is not INFER:
                 return self.error(415, "binary tensors are not read here: ask for JSON (binary_data=False)", "body")
-            cleared = yield from self._read(plain)
+            cleared = yield from self._read(plain, length)
         except BodyTooLargeError as error:
             return self.error(413, str(error), "size")
         except UnknownEncodingError as error:
@@ -175,18 +193,20 @@ class HttpCall:
         except DialectError as error:
             return self.error(400, str(error), "body")
         if cleared.blocked is not None:
-            return self._stopped(cleared.blocked)
+            return (yield from self._stopped(cleared.blocked))
         self._asked = headers
-        return Forward(of_request(headers, cleared.data), cleared.data)
+        return Forward(of_request(headers, cleared.data, cleared.length), cleared.data)
 
-    def _read(self, plain: bytes) -> Steps[Cleared]:
+    def _read(self, plain: bytes, length: int | None) -> Steps[Cleared]:
         try:
-            return (yield from self.exchange.request(plain))
+            return (yield from self.exchange.request(plain, length))
         except DialectError:
             if self._http.unmatched != "pass":
                 raise
             # In no format that is known here, but a server may make something of it: no way around.
-            return (yield from self.exchange.unread(plain, answer=False))
+            cleared = yield from self.exchange.unread(plain, answer=False)
+            self._http.guard.unguarded("body", passed=True, dialect=self.dialect.name)
+            return cleared
 
     def begin(self, status: int, headers: Headers) -> ExchangeStream | None:
         """Take the head of the response: a stream that is to be fed, or None where `whole` wants all of the body."""
@@ -197,6 +217,7 @@ class HttpCall:
         if kind is None or encoding(headers):
             return None
         self.stream = ExchangeStream(self.exchange, kind, min(self._http.limit, framing.LIMIT))
+        self.stream.patient = self.patient
         return self.stream
 
     @property
@@ -204,7 +225,7 @@ class HttpCall:
         """The head of a streamed response as it may go to the caller."""
         return of_answer(self._headers, self._status, None)
 
-    def whole(self, body: bytes) -> Steps[Reply | Forward]:
+    def whole(self, body: bytes) -> Answering:
         """The response as it may go to the caller, or the request that is to be made in its place.
 
         Args:
@@ -217,33 +238,36 @@ class HttpCall:
             cleared = yield from self._cleared(plain)
         except (DialectError, BodyTooLargeError, UnknownEncodingError) as error:
             return self.error(502, f"the answer can't be read: {error}", "body")
-        if isinstance(cleared, bytes):
-            return Reply(self._status, of_answer(self._headers, self._status, cleared), cleared)
-        return self.stopped(cleared)
+        if cleared.blocked is not None:
+            return (yield from self.stopped(cleared.blocked))
+        headers = of_answer(self._headers, self._status, cleared.data, cleared.length)
+        return Reply(self._status, headers, cleared.data)
 
-    def _cleared(self, plain: bytes) -> Steps[bytes | Decision]:
+    def _cleared(self, plain: bytes) -> Steps[Cleared]:
         kind = named(self._headers, b"content-type").partition(b";")[0].strip().lower()
         passes = self._http.unmatched == "pass"
-        if kind.startswith(b"text/") and kind != b"text/event-stream" and (passes or self._status >= 400):
-            # The page of a server in between: no format has it, and its reader reads it all the same.
+        if kind.startswith(b"text/") and kind != b"text/event-stream" and (passes or self._status >= 300):
+            # The page of a server in between, also beside a redirect: no format has it, but its reader reads it.
             check = self.exchange.checks.start(Stage.OUTPUT, [Text(plain.decode("utf-8", "replace"))])
             if check.pending:
                 yield check
             decision = check.finish()[0]
-            return decision if decision.blocked else decision.texts[0].encode("utf-8", "surrogatepass")
+            blocked = decision if decision.blocked else None
+            return Cleared(decision.texts[0].encode("utf-8", "surrogatepass"), blocked)
         stream = framing.choose(kind.decode("latin-1"), None)
         if stream is not None:
             # A compressed stream, which came in one piece.
             own = ExchangeStream(self.exchange, stream, min(self._http.limit, framing.LIMIT))
             out = (yield from own.feed(plain)) + (yield from own.close())
-            return out if own.blocked is None else own.blocked
+            return Cleared(out, own.blocked)
         try:
-            answer = yield from self.exchange.response(plain)
+            return (yield from self.exchange.response(plain, json_length(self._headers)))
         except DialectError:
             if not passes:
                 raise
-            answer = yield from self.exchange.unread(plain, answer=True)
-        return answer.data if answer.blocked is None else answer.blocked
+        cleared = yield from self.exchange.unread(plain, answer=True)
+        self._http.guard.unguarded("answer", passed=True, dialect=self.dialect.name)
+        return cleared
 
     @property
     def patient(self) -> bool:
@@ -257,18 +281,19 @@ class HttpCall:
         self._retries -= 1
         return Forward(of_request(self._asked, body), body)
 
-    def stopped(self, decision: Decision) -> Reply | Forward:
+    def stopped(self, decision: Decision) -> Answering:
         """What is to be done about an answer that is blocked, as long as nothing of it went out."""
-        return self.again(decision) or self._stopped(decision)
+        return self.again(decision) or (yield from self._stopped(decision))
 
-    def _stopped(self, decision: Decision) -> Reply:
+    def _stopped(self, decision: Decision) -> Generator[Waits, None, Reply]:
         """What the caller gets in place of an answer, as the policy says."""
         exchange, text = self.exchange, self._reply
         if self._http.fallback is not None and self._http.guard.policy.on_block == "fallback":
-            made = self._http.fallback(decision)
-            if not isinstance(made, str):
-                return Reply(200, [JSON, FINAL], json.dumps(made).encode(), decision)
-            text = made
+            asking = Asking(self._http.fallback, decision)
+            yield asking
+            if not isinstance(asking.answer, str):
+                return Reply(200, [JSON, FINAL], json.dumps(asking.answer).encode(), decision)
+            text = asking.answer
         if text is None:
             body = self.dialect.error(_STOPPED, CODE, exchange.sent)
             return Reply(400, [JSON, FINAL], json.dumps(body).encode(), decision)
@@ -282,12 +307,20 @@ class HttpCall:
         return Reply(self.dialect.status(exchange.asked), [JSON], json.dumps(body).encode(), decision)
 
     def error(self, status: int, problem: str, code: str) -> Reply:
-        """An error in the format's own words."""
+        """An error in the format's own words; counted where it is one of reading."""
+        if code in _UNREAD:
+            reason = code if status < 500 else "answer"
+            self._http.guard.unguarded(reason, passed=False, dialect=self.dialect.name)
         body = self.dialect.error(problem, f"llmguard_{code}", self.exchange.sent)
         return Reply(status, [JSON, FINAL], json.dumps(body).encode())
 
     def close(self) -> None:
         """End the call: what was left half read is told as abandoned, values of this call are forgotten."""
-        if self.stream is not None:
-            self.stream.abandon()
-        self._stack.close()
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            if stream.broken is not None:
+                self._http.guard.unguarded("answer", passed=False, dialect=self.dialect.name)
+            stream.abandon()
+        scope, self._scope = self._scope, None
+        if scope is not None:
+            scope.__exit__(None, None, None)

@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
 from opentelemetry import context, propagate
@@ -27,6 +27,8 @@ _ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
 _TRACE = frozenset({b"traceparent", b"tracestate", b"baggage"})
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _FIGURES = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+# Where the scope of a call holds the upstream that was picked for it.
+_PICKED = "llmguard.upstream"
 _METRICS_LIMIT = 4 * 1024 * 1024
 # A probe that comes more often gets what the last one got: nobody can have the upstream asked without end.
 _PROBED_S = 1.0
@@ -39,9 +41,9 @@ class Proxy:
     Besides it answers itself: ``/healthz`` (it runs), ``/readyz`` (the upstream answers), ``/metrics``.
 
     Args:
-        upstream: that answers.
-        guard: whose policy decides; closed when the server stops.
-        pick: the upstream for a request, where there are several; ``upstream`` by default.
+        upstream: that answers; of several the one whose health and figures ours are about.
+        guard: whose policy decides; closed when the server stops, as are the upstreams.
+        pick: the upstream for a request, where there are several; asked once for each time that a request goes on.
         metrics: our figures in Prometheus' text format, or None where they are collected in another way.
         health: path of the upstream that tells whether it is ready; any status below 500 will do.
         upstream_metrics: path of the upstream's own figures; "" for none.
@@ -62,6 +64,7 @@ class Proxy:
         self.upstream = upstream
         self.guard = guard
         self._pick: Pick = pick or (lambda _: upstream)
+        self._asked = {upstream}
         self._metrics = metrics
         self._health = health
         self._upstream_metrics = upstream_metrics
@@ -84,10 +87,18 @@ class Proxy:
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": "llmguard: websockets are not passed on"})
             return
-        await self._pick(scope)(scope, receive, send)
+        # The names of callers are ours: they may be nobody else's business.
+        headers = without(scope["headers"], self._guarded.callers.headers)
+        where: Upstream = scope.pop(_PICKED, None) or self._picked(scope)
+        await where({**scope, "headers": headers}, receive, send)
 
-    def _begun(self, call: HttpCall) -> Operation:
-        where = self.upstream
+    def _picked(self, scope: Scope) -> Upstream:
+        where = self._pick(scope)
+        self._asked.add(where)
+        return where
+
+    def _begun(self, call: HttpCall, scope: Scope) -> Operation:
+        where = scope[_PICKED] = self._picked(scope)
         return self.guard.operation(call.dialect, call.exchange.asked, where.address, where.port)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,8 +131,10 @@ class Proxy:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self.upstream.close()
-        self.guard.close()
+        async with AsyncExitStack() as ending:
+            ending.callback(self.guard.close)
+            for upstream in self._asked:
+                ending.push_async_callback(upstream.close)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _alive(self) -> Reply:

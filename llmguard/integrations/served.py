@@ -17,6 +17,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Begun = Callable[[HttpCall, Scope], Operation]
 
 _UNESCAPED = "/:@!$&'()*+,;=~"
 # What may be said beside the answer; none of it is needed, and some of it would hold texts.
@@ -51,7 +52,7 @@ class Served:
         scope: of the call, as ASGI has it.
         receive: likewise.
         send: likewise.
-        begun: begins to tell of the call of the model, for those who make it.
+        begun: begins to tell of the call of the model, for those who make it; gets the scope that the application will.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Served:
         scope: Scope,
         receive: Receive,
         send: Send,
-        begun: Callable[[HttpCall], Operation] | None = None,
+        begun: Begun | None = None,
     ) -> None:
         self._app = app
         self._call = call
@@ -120,12 +121,12 @@ class Served:
         offered = {key: value for key, value in (self._scope.get("extensions") or {}).items() if key == "tls"}
         scope = {**self._scope, "headers": forward.headers, "extensions": offered}
         self._status = 0
-        told = self._told = self._begun(self._call) if self._begun is not None else None
+        told = self._told = self._begun(self._call, scope) if self._begun is not None else None
         try:
             await self._app(scope, replayed(forward.body, self._receive), self._send)
         except BaseException as error:  # noqa: BLE001 - `_failed` raises what is not ours
             if told is not None and not self._over:
-                told.end(error=error)
+                told.end(error=error.code if isinstance(error, UpstreamError) else error)
             return self._failed(error)
         finally:
             if told is not None:
@@ -192,7 +193,7 @@ class Served:
             out += await adrive(stream.close())
         stopped = stream.blocked is not None or stream.broken is not None
         if stream.blocked is not None and not self._started:
-            await self._take(self._call.stopped(stream.blocked))
+            await self._take(await adrive(self._call.stopped(stream.blocked)))
         elif out or stopped or not more:
             if not self._started:
                 await self._start()

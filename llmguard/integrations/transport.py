@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import lru_cache
 from typing import Any
 
-from llmguard.errors import Blocked, ConfigurationError
+from llmguard.errors import Blocked, ConfigurationError, DialectError
 from llmguard.integrations.exchange_stream import ExchangeStream
-from llmguard.integrations.http import Forward, HttpCall, HttpGuard, Reply, blocked_of, refused
+from llmguard.integrations.headers import Headers, named
+from llmguard.integrations.http import Forward, HttpCall, HttpGuard, Reply, blocked_of
+from llmguard.integrations.transport_bodies import ajoined, joined, streams
 from llmguard.operation import Operation
 from llmguard.waiting import adrive, drive
 
@@ -75,35 +76,45 @@ class _Edge:
         self._route = route
         self._library = library
         self._owner = owner
+        self._client = type(owner).__module__.partition(".")[0]
         self._raises = raises
 
-    def _opened(self, request: Any) -> HttpCall | Reply | None:
-        if request.url.scheme not in ("http", "https") or "upgrade" in request.headers:
-            return refused(400, "connections that stay open in both directions are not guarded", "route")
+    def _opened(self, request: Any, headers: Headers) -> HttpCall | Reply | None:
+        if request.url.scheme not in ("http", "https") or named(headers, b"upgrade"):
+            return self._http.refused(400, "connections that stay open in both directions are not guarded", "socket")
         path, _, query = request.url.raw_path.decode("latin-1").partition("?")
-        call = self._http.open(request.method, self._route(path), query, _headers(request.headers))
-        if call is None and self._http.unmatched == "refuse" and _has_body(request.headers):
-            return refused(400, "a request in no wire format that is read has a body", "body")
+        call = self._http.open(request.method, self._route(path), query, headers)
+        if call is None and self._http.unmatched == "refuse" and _has_body(headers):
+            return self._http.refused(400, "a request in no wire format that is read has a body", "body")
         return call
 
     def _request(self, request: Any, forward: Forward) -> Any:
+        # A stream, since a body would be read once more and headers be looked for that are there.
         return self._library.Request(
-            request.method, request.url, headers=forward.headers, content=forward.body, extensions=request.extensions
+            request.method,
+            request.url,
+            headers=forward.headers,
+            stream=self._library.ByteStream(forward.body),
+            extensions=request.extensions,
         )
 
     def _operation(self, request: Any, call: HttpCall) -> Operation:
-        client = type(self._owner).__module__.partition(".")[0]
-        return self._http.guard.operation(
-            call.dialect, call.exchange.asked, request.url.host, request.url.port, client=client
-        )
+        url = request.url
+        return self._http.guard.operation(call.dialect, call.exchange.asked, url.host, url.port, client=self._client)
 
     def _response(self, request: Any, reply: Reply) -> Any:
         blocked = blocked_of(reply)
         if blocked is not None and self._raises:
             raise blocked
-        extensions = {} if blocked is None else {BLOCKED: blocked}
+        headers, status = reply.headers, reply.status
+        if status not in (204, 304) and not named(headers, b"content-length"):
+            headers = [*headers, (b"content-length", b"%d" % len(reply.body))]
         return self._library.Response(
-            reply.status, headers=reply.headers, content=reply.body, request=request, extensions=extensions
+            status,
+            headers=headers,
+            stream=self._library.ByteStream(reply.body),
+            request=request,
+            extensions={} if blocked is None else {BLOCKED: blocked},
         )
 
     def _streamed(self, request: Any, response: Any, call: HttpCall, body: Any) -> Any:
@@ -122,13 +133,15 @@ class _Edge:
         return not isinstance(on_block, str) and on_block.reply is not None
 
     @staticmethod
-    def _check(stream: ExchangeStream) -> None:
-        if stream.worded:
-            return
+    def _over(stream: ExchangeStream) -> bool:
+        """Whether a stream was stopped; raises why, where nothing else says it."""
+        if stream.blocked is None and stream.broken is None:
+            return False
+        if stream.worded or stream.untold is not None:
+            return True
         if stream.blocked is not None:
             raise Blocked(stream.blocked)
-        if stream.broken is not None:
-            raise stream.broken
+        raise DialectError(str(stream.broken)) from stream.broken
 
 
 class GuardTransport(_Edge):
@@ -136,14 +149,15 @@ class GuardTransport(_Edge):
 
     def handle_request(self, request: Any) -> Any:
         """Send a request as it may go on, and give its response as it may come back."""
-        call = self._opened(request)
+        headers = _headers(request.headers)
+        call = self._opened(request, headers)
         if call is None:
             return self._inner.handle_request(request)
         if isinstance(call, Reply):
             return self._response(request, call)
         told: Operation | None = None
         try:
-            result: Any = drive(call.request(_headers(request.headers), request.read()))
+            result: Any = drive(call.request(headers, request.read()))
             while isinstance(result, Forward):
                 told = self._operation(request, call)
                 with told.current():
@@ -152,11 +166,16 @@ class GuardTransport(_Edge):
                 if stream is not None:
                     stream.heard, stream.worded = told.heard, self._worded
                     pieces = self._pieces(response, call, stream, told)
-                    body = _streams(self._library)[0](pieces, response.stream, call, told)
+                    first = next(pieces, b"") if stream.patient else b""
+                    if stream.untold is not None:
+                        told.end(status=response.status_code)
+                        result = drive(call.stopped(stream.untold))
+                        continue
+                    body = streams(self._library)[0](first, pieces, response.stream, call, told)
                     return self._streamed(request, response, call, body)
                 try:
                     with told.current():
-                        data = b"".join(response.stream)
+                        data = joined(response.stream, self._http.limit)
                 finally:
                     response.stream.close()
                 told.stop()
@@ -177,8 +196,7 @@ class GuardTransport(_Edge):
                     told.chunk()
                     if out := drive(stream.feed(data)):
                         yield out
-                    self._check(stream)
-                    if stream.blocked is not None or stream.broken is not None:
+                    if self._over(stream):
                         return
             except self._library.TransportError:
                 # The source broke off: what came is checked and goes out, then the caller is told.
@@ -188,14 +206,15 @@ class GuardTransport(_Edge):
             told.stop()
             if out := drive(stream.close()):
                 yield out
-            self._check(stream)
-            told.end(status=response.status_code)
+            if not self._over(stream):
+                told.end(status=response.status_code)
         except BaseException as error:
             told.end(error=error)
             raise
         finally:
             response.stream.close()
-            call.close()
+            if stream.untold is None:
+                call.close()
 
     def close(self) -> None:
         """Close the connections."""
@@ -214,14 +233,15 @@ class AsyncGuardTransport(_Edge):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request as it may go on, and give its response as it may come back."""
-        call = self._opened(request)
+        headers = _headers(request.headers)
+        call = self._opened(request, headers)
         if call is None:
             return await self._inner.handle_async_request(request)
         if isinstance(call, Reply):
             return self._response(request, call)
         told: Operation | None = None
         try:
-            result: Any = await adrive(call.request(_headers(request.headers), await request.aread()))
+            result: Any = await adrive(call.request(headers, await request.aread()))
             while isinstance(result, Forward):
                 told = self._operation(request, call)
                 with told.current():
@@ -230,11 +250,16 @@ class AsyncGuardTransport(_Edge):
                 if stream is not None:
                     stream.heard, stream.worded = told.heard, self._worded
                     pieces = self._pieces(response, call, stream, told)
-                    body = _streams(self._library)[1](pieces, response.stream, call, told)
+                    first = await anext(pieces, b"") if stream.patient else b""
+                    if stream.untold is not None:
+                        told.end(status=response.status_code)
+                        result = await adrive(call.stopped(stream.untold))
+                        continue
+                    body = streams(self._library)[1](first, pieces, response.stream, call, told)
                     return self._streamed(request, response, call, body)
                 try:
                     with told.current():
-                        data = b"".join([piece async for piece in response.stream])
+                        data = await ajoined(response.stream, self._http.limit)
                 finally:
                     await response.stream.aclose()
                 told.stop()
@@ -257,8 +282,7 @@ class AsyncGuardTransport(_Edge):
                     told.chunk()
                     if out := await adrive(stream.feed(data)):
                         yield out
-                    self._check(stream)
-                    if stream.blocked is not None or stream.broken is not None:
+                    if self._over(stream):
                         return
             except self._library.TransportError:
                 if out := await adrive(stream.close()):
@@ -267,14 +291,15 @@ class AsyncGuardTransport(_Edge):
             told.stop()
             if out := await adrive(stream.close()):
                 yield out
-            self._check(stream)
-            told.end(status=response.status_code)
+            if not self._over(stream):
+                told.end(status=response.status_code)
         except BaseException as error:
             told.end(error=error)
             raise
         finally:
             await response.stream.aclose()
-            call.close()
+            if stream.untold is None:
+                call.close()
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -288,42 +313,9 @@ class AsyncGuardTransport(_Edge):
         await self._inner.__aexit__(*error)
 
 
-def _has_body(headers: Any) -> bool:
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+def _has_body(headers: Headers) -> bool:
+    return bool(named(headers, b"transfer-encoding")) or named(headers, b"content-length") not in (b"", b"0")
 
 
 def _headers(headers: Any) -> list[tuple[bytes, bytes]]:
     return [(key.lower(), value) for key, value in headers.raw]
-
-
-@lru_cache(maxsize=4)
-def _streams(library: Any) -> tuple[Any, Any]:
-    """The library's streams over a generator, closed with it; it takes no others."""
-
-    def begin(self: Any, pieces: Any, source: Any, call: HttpCall, told: Operation) -> None:
-        self.pieces, self.source, self.call, self.told = pieces, source, call, told
-
-    # A generator that was never begun ends without its last words, so its owner says them.
-    def close(self: Any) -> None:
-        self.pieces.close()
-        self.source.close()
-        self.told.abandon()
-        self.call.close()
-
-    async def aclose(self: Any) -> None:
-        await self.pieces.aclose()
-        await self.source.aclose()
-        self.told.abandon()
-        self.call.close()
-
-    def same(self: Any) -> Any:
-        return self.pieces
-
-    return (
-        type("GuardedByteStream", (library.SyncByteStream,), {"__init__": begin, "__iter__": same, "close": close}),
-        type(
-            "AsyncGuardedByteStream",
-            (library.AsyncByteStream,),
-            {"__init__": begin, "__aiter__": same, "aclose": aclose},
-        ),
-    )

@@ -45,8 +45,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"{name} must be more than nothing, not {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise ConfigurationError(f"{name} must be more than nothing, not {value!r}")
+        if not isinstance(self.connections, int):
+            raise ConfigurationError(f"connections must be a whole number, not {self.connections!r}")
 
 
 class Upstream:
@@ -67,17 +70,23 @@ class Upstream:
             import httpx
         except ImportError:
             raise MissingExtraError("the proxy", "httpx", "proxy") from None
-        parts = urlsplit(url)
-        if parts.username or parts.password:
+        try:
+            parts = urlsplit(url) if isinstance(url, str) else urlsplit("")
+            address, port = parts.hostname, parts.port
+        except (ValueError, TypeError, AttributeError):
+            raise ConfigurationError(
+                "an upstream's URL looks like http://host:8000, and this one can't be read"
+            ) from None
+        if "@" in parts.netloc:
             raise ConfigurationError("an upstream's URL holds no password: let clients send theirs")
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        if parts.scheme not in ("http", "https") or not address or parts.query or parts.fragment:
             raise ConfigurationError(f"an upstream's URL looks like http://host:8000, not {url!r}")
         self.prefix = parts.path.rstrip("/")
         if _PATH.fullmatch(self.prefix) is None:
             raise ConfigurationError("the path of the upstream's URL is spelt so that servers may read it differently")
         self.limits = limits or Limits()
         self.origin = f"{parts.scheme}://{parts.netloc}"
-        self.address, self.port = parts.hostname, parts.port
+        self.address, self.port = address, port
         self._httpx = httpx
         self._url = httpx.URL(self.origin)
         self._host = self._url.netloc

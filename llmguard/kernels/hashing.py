@@ -59,9 +59,9 @@ def score(text: str, weights: NDArray[np.int8]) -> Sums:
     """
     bits = table_bits(weights)
     jit = _compiled()
-    codes = _codes(text)
+    codes = code_points(text)
     points, ids, sums, counts = _room(jit, len(codes), weights.shape[1])
-    used = jit.score(codes, _fold(), bits, weights, points, ids, sums, counts)
+    used = jit.score(codes, fold_table(), bits, weights, points, ids, sums, counts)
     return Sums(sums[:used], counts[:used])
 
 
@@ -84,10 +84,10 @@ def highest(texts: Sequence[str], weights: NDArray[np.int8], window: int) -> NDA
     if window < 1:
         raise ConfigurationError(f"a window has at least one block, not {window}")
     jit = _compiled()
-    fold = _fold()
+    fold = fold_table()
     found = np.empty((len(texts), weights.shape[1]), np.float32)
     for place, text in enumerate(texts):
-        codes = _codes(text)
+        codes = code_points(text)
         run = jit.highest if len(codes) < LONG else jit.highest_long
         run(codes, fold, bits, weights, *_room(jit, len(codes), weights.shape[1]), window, found[place])
     return found
@@ -107,8 +107,8 @@ def features(text: str, bits: int) -> list[NDArray[np.uint32]]:
     if not MIN_BITS <= bits <= MAX_BITS:
         raise ConfigurationError(f"bits must be from {MIN_BITS} to {MAX_BITS}, not {bits}")
     jit = _compiled()
-    codes = _codes(text)
-    fold = _fold()
+    codes = code_points(text)
+    fold = fold_table()
     points, ids, *_ = _room(jit, 0, 0)
     blocks = []
     position = 0
@@ -138,7 +138,8 @@ def table_bits(weights: NDArray[np.int8]) -> int:
     return bits
 
 
-def _codes(text: str) -> NDArray[np.uint32]:
+def code_points(text: str) -> NDArray[np.uint32]:
+    """The code points of a text, lone surrogates among them."""
     return np.frombuffer(text.encode(_NATIVE, "surrogatepass"), np.uint32)
 
 
@@ -162,6 +163,11 @@ def _room(jit: ModuleType, length: int, outputs: int) -> _Room:
     )
 
 
+def block_room() -> NDArray[np.uint32]:
+    """Room for one normalised block, made for each call, so that threads share nothing."""
+    return np.empty(_compiled().LONGEST + 2, np.uint32)
+
+
 @cache
 def _compiled() -> ModuleType:
     try:
@@ -172,7 +178,7 @@ def _compiled() -> ModuleType:
 
 
 @cache
-def _fold() -> NDArray[np.uint32]:
+def fold_table() -> NDArray[np.uint32]:
     """What each code point below U+2070 becomes: 0 for nothing, or a code point with its class in the upper bits.
 
     Case and accents go for Latin, Greek and Cyrillic, whose part of Unicode no longer changes; from Hebrew to

@@ -6,13 +6,12 @@ says what is a feature; tests/kernels/naive.py says it again, slowly.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+from llmguard.kernels.compiling import kernel
 
 # What a normalised code point is: the class stands in the bits above the code point itself.
 POINT = np.uint32(0x1FFFFF)
@@ -37,24 +36,6 @@ _MASK = np.uint64(0x1FFFFF)
 _ONE = np.uint64(1)
 
 
-def _kernel(signature: Any, *, nogil: bool = False) -> Callable[[_F], _F]:
-    """Compiled at import for one signature; kept on disk where there is a place to keep it.
-
-    numba raises RuntimeError where neither the package's directory nor the user's cache can be written, and OSError
-    where writing fails later (a full disk): neither is a reason not to run.
-    """
-
-    def compiled(function: _F) -> _F:
-        made: Any
-        try:
-            made = njit(signature, cache=True, nogil=nogil)(function)
-        except (RuntimeError, OSError):
-            made = njit(signature, nogil=nogil)(function)
-        return cast("_F", made)
-
-    return compiled
-
-
 _codes = types.Array(types.uint32, 1, "C", readonly=True)
 _points = types.Array(types.uint32, 1, "C")
 _sums = types.Array(types.int32, 2, "C")
@@ -64,7 +45,7 @@ _means = types.Array(types.float32, 1, "C")
 _pair = types.Tuple((types.int64, types.int64))  # type: ignore[no-untyped-call]
 
 
-@_kernel(types.uint32(types.uint32, _codes))
+@kernel(types.uint32(types.uint32, _codes))
 def _high(code: Any, fold: Any) -> Any:
     """What a code point from U+2070 on becomes, by ranges.
 
@@ -86,7 +67,7 @@ def _high(code: Any, fold: Any) -> Any:
     return np.uint32(code) | WORD
 
 
-@_kernel(_pair(_codes, types.int64, _codes, _points))
+@kernel(_pair(_codes, types.int64, _codes, _points))
 def normalise(codes: Any, start: Any, fold: Any, out: Any) -> Any:
     """Fills a block from ``codes[start:]``: folded, white space collapsed, a third of the same in a row dropped.
 
@@ -124,7 +105,7 @@ def normalise(codes: Any, start: Any, fold: Any, out: Any) -> Any:
     return position, size
 
 
-@_kernel(types.int64(_points, types.int64, types.int64, _points))
+@kernel(types.int64(_points, types.int64, types.int64, _points))
 def spell(points: Any, size: Any, bits: Any, ids: Any) -> Any:
     """Writes the number of each run of 2, 3, 4 and 5 characters.
 
@@ -148,7 +129,7 @@ def spell(points: Any, size: Any, bits: Any, ids: Any) -> Any:
     return made
 
 
-@_kernel(types.int64(_points, types.int64, types.int64, _points, types.int64))
+@kernel(types.int64(_points, types.int64, types.int64, _points, types.int64))
 def words(points: Any, size: Any, bits: Any, ids: Any, made: Any) -> Any:
     """Writes the number of each word, each pair and each triple of neighbours behind the ``made`` first ones.
 
@@ -191,7 +172,7 @@ def words(points: Any, size: Any, bits: Any, ids: Any, made: Any) -> Any:
     return made
 
 
-@_kernel(types.int64(_codes, _codes, types.int64, _weights, _points, _points, _sums, _counts))
+@kernel(types.int64(_codes, _codes, types.int64, _weights, _points, _points, _sums, _counts))
 def score(codes: Any, fold: Any, bits: Any, weights: Any, points: Any, ids: Any, sums: Any, counts: Any) -> Any:
     """Sums the weights of the features of each block.
 
@@ -229,7 +210,7 @@ def score(codes: Any, fold: Any, bits: Any, weights: Any, points: Any, ids: Any,
     return block
 
 
-@_kernel(types.void(_sums, _counts, types.int64, types.int64, _means))
+@kernel(types.void(_sums, _counts, types.int64, types.int64, _means))
 def slide(sums: Any, counts: Any, blocks: Any, window: Any, highest: Any) -> None:
     """The highest of each output over all windows of so many blocks; a window without a feature does not count.
 
@@ -260,7 +241,7 @@ def slide(sums: Any, counts: Any, blocks: Any, window: Any, highest: Any) -> Non
 _whole = types.void(_codes, _codes, types.int64, _weights, _points, _points, _sums, _counts, types.int64, _means)
 
 
-@_kernel(_whole)
+@kernel(_whole)
 def highest(
     codes: Any, fold: Any, bits: Any, weights: Any, points: Any, ids: Any, sums: Any, counts: Any, window: Any, out: Any
 ) -> None:
@@ -268,7 +249,7 @@ def highest(
     slide(sums, counts, score(codes, fold, bits, weights, points, ids, sums, counts), window, out)
 
 
-@_kernel(_whole, nogil=True)
+@kernel(_whole, nogil=True)
 def highest_long(
     codes: Any, fold: Any, bits: Any, weights: Any, points: Any, ids: Any, sums: Any, counts: Any, window: Any, out: Any
 ) -> None:

@@ -49,7 +49,7 @@ def test_it_guards_until_it_is_told_to_stop(tmp_path: Path) -> None:
             with httpx.Client(base_url=url, timeout=60) as client:
                 assert client.get("/healthz").text == "ok\n"
                 asked = {"model": "m", "messages": [{"role": "user", "content": "project heron"}]}
-                got = client.post(PATH, json=asked)
+                got = client.post(PATH, json=asked, params={"key": "k-7731"})
                 assert got.status_code == 200
                 assert re.fullmatch("[0-9a-f]{32}", got.headers["x-request-id"])
                 assert client.post("/v1/messages", json=asked).status_code == 404
@@ -67,7 +67,8 @@ def test_it_guards_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert "guarding http://127.0.0.1" in said
     assert "heron" not in said
     assert b"heron" not in b"".join(model.asked)
-    assert f"POST {PATH}" in said
+    assert f"POST {PATH} " in said
+    assert "k-7731" not in said
 
 
 def _running(process: "subprocess.Popen[str]") -> tuple[str, str]:

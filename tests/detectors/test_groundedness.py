@@ -1,4 +1,6 @@
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mini import mini
@@ -6,10 +8,15 @@ from mini import mini
 from llmguard import Guard, Text
 from llmguard.detectors.groundedness import GroundednessDetector
 from llmguard.detectors.registry import load
+from llmguard.errors import ConfigurationError
 from llmguard.testing import check_detector
-from llmguard.types import Role
+from llmguard.types import Finding, Role
 
 SOURCE = Text("the sun rises", Role.RETRIEVAL)
+REPORT = (
+    "Revenue rose 4 percent to 1.2 million dollars in the third quarter of 2021, said Mary Poe of Acme Corp in "
+    "Los Angeles. The board meets on Friday and votes on the merger. Growth will not continue, the company warned."
+)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["by statement", "by word"])
@@ -20,17 +27,35 @@ def detector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return made
 
 
+@pytest.fixture(scope="module")
+def by_words() -> GroundednessDetector:
+    return GroundednessDetector(model="none")
+
+
+def judged(detector: GroundednessDetector, answer: str, documents: Sequence[str] = (REPORT,)) -> list[Finding]:
+    texts = [*(Text(document, Role.RETRIEVAL) for document in documents), Text(answer, Role.ASSISTANT)]
+    return detector.score(texts)[-1]
+
+
 def test_a_text_is_judged_by_the_documents_beside_it(detector: GroundednessDetector) -> None:
     texts = [SOURCE, Text("the moon rises", Role.ASSISTANT), Text("the sun", Role.ASSISTANT)]
-    nothing, wrong, right = detector.detect(texts)
-    assert nothing == right == []
+    nothing, wrong, right = detector.score(texts)
+    assert nothing == []
     assert wrong[0].category == "UNGROUNDED"
-    assert wrong[0].score > 0.99
-    assert wrong[0].span is None
+    assert wrong[0].span == (0, 14)
+    assert wrong[0].score > 0.9 > 0.4 > right[0].score
 
 
 @pytest.mark.parametrize(
-    "texts", [[Text("the moon", Role.ASSISTANT)], [SOURCE], [Text(" ", Role.TOOL), Text("moon")], []]
+    "texts",
+    [
+        [Text("the moon", Role.ASSISTANT)],
+        [SOURCE],
+        [Text(" ", Role.TOOL), Text("moon", Role.ASSISTANT)],
+        [SOURCE, Text("what of the moon?", Role.USER), Text("the moon", Role.SYSTEM)],
+        [SOURCE, Text(" \n", Role.ASSISTANT)],
+        [],
+    ],
 )
 def test_without_documents_or_answers_there_is_nothing_to_judge(
     detector: GroundednessDetector, texts: list[Text]
@@ -46,12 +71,21 @@ def test_the_worst_sentence_of_an_answer_is_named(detector: GroundednessDetector
     assert finding.reasons[:2] == ("mini 1", "sentence 61 of 121")
 
 
+def test_every_sentence_that_is_likely_unsupported_is_named(by_words: GroundednessDetector) -> None:
+    answer = "Revenue rose 9 percent. The board meets on Friday. John Smith of Globex said so in 1999."
+    found = judged(by_words, answer)
+    assert [answer[slice(*finding.span)] for finding in found if finding.span] == [
+        "Revenue rose 9 percent.",
+        "John Smith of Globex said so in 1999.",
+    ]
+
+
 def test_a_sentence_is_supported_by_the_piece_of_a_long_document_that_supports_it_best(
     detector: GroundednessDetector,
 ) -> None:
     long = Text("a good day " * 200, Role.TOOL)
-    assert detector.detect([long, SOURCE, Text("the sun", Role.ASSISTANT)])[2] == []
-    assert detector.detect([long, Text("the moon " * 60, Role.ASSISTANT)])[1][0].score > 0.99
+    assert detector.score([long, SOURCE, Text("the sun", Role.ASSISTANT)])[2][0].score < 0.4
+    assert detector.detect([long, Text("the moon " * 60, Role.ASSISTANT)])[1][0].score > 0.9
 
 
 def test_a_model_that_scores_words_says_where_the_unsupported_ones_stand(tmp_path: Path) -> None:
@@ -59,16 +93,80 @@ def test_a_model_that_scores_words_says_where_the_unsupported_ones_stand(tmp_pat
     answer = "the sun rises. the moon moon rises."
     (finding,) = made.detect([SOURCE, Text(answer, Role.ASSISTANT)])[1]
     assert finding.span == (15, 35)
-    assert finding.reasons == ("mini 1", "sentence 2 of 2", "least supported from 19 to 28")
+    assert finding.reasons[:3] == ("mini 1", "sentence 2 of 2", "least supported from 19 to 28")
     assert answer[19:28] == "moon moon"
 
 
-def test_it_is_a_well_behaved_detector(detector: GroundednessDetector) -> None:
+@pytest.mark.parametrize(
+    ("right", "wrong", "why"),
+    [
+        ("Revenue was $1,200,000 in Q3 2021.", "Revenue was $1,300,000 in Q3 2021.", "numbers absent"),
+        ("Revenue rose four per cent.", "Revenue fell four per cent.", "opposite words"),
+        ("Mary Poe of Acme said it in LA.", "Mary Poe of Globex said it in LA.", "names absent"),
+        ("The board meets on Friday.", "The board meets on Sunday.", "another of its kind"),
+        ("Growth will not continue.", "Growth will continue.", "negation differs"),
+    ],
+)
+def test_words_alone_tell_a_changed_fact(by_words: GroundednessDetector, right: str, wrong: str, why: str) -> None:
+    (good,), (bad,) = judged(by_words, right), judged(by_words, wrong)
+    assert bad.score > good.score
+    assert why in bad.reasons
+    assert why not in good.reasons
+
+
+def test_the_best_passage_is_told_by_its_place_and_never_by_its_text(by_words: GroundednessDetector) -> None:
+    (finding,) = judged(by_words, "The board votes on Friday.", ["Nothing here.", REPORT])
+    (place,) = [reason for reason in finding.reasons if reason.startswith("best passage")]
+    start = REPORT.index("The board")
+    end = REPORT.index(" Growth")
+    assert place == f"best passage: document 2 from {start} to {end}"
+
+
+def test_words_alone_need_no_model(by_words: GroundednessDetector) -> None:
+    assert by_words.version.startswith("2+words.")
+    assert "guard" not in by_words.version
+    assert judged(by_words, "The moon is made of green cheese.")[0].score > 0.7
+
+
+def test_an_inference_model_takes_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmguard.detectors import grounding_models
+
+    model = str(mini(tmp_path / "mini"))
+    with pytest.raises(ConfigurationError, match="no label for entailment"):
+        GroundednessDetector(model="none", nli=model, device="cpu")
+    monkeypatch.setattr(grounding_models, "_ENTAILED", ("toxic",))
+    made = GroundednessDetector(model="none", nli=model, device="cpu")
+    assert "mini.1" in made.version
+    entailed, not_entailed = judged(made, "the idiot", ["the sun"])[0], judged(made, "the sun", ["the sun"])[0]
+    assert entailed.score < 0.1 < 0.9 < not_entailed.score
+
+
+@pytest.mark.parametrize(
+    "options", [{"model": ""}, {"floor": 2}, {"model": "none", "head": "grounding"}, {"model": "none", "nli": 3}]
+)
+def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        GroundednessDetector(**options)
+
+
+def test_it_is_a_well_behaved_detector(detector: GroundednessDetector, by_words: GroundednessDetector) -> None:
     check_detector(detector, texts=["the moon"])
+    check_detector(by_words, texts=["the moon"])
+
+
+@pytest.mark.parametrize(
+    "text", ["\0" * 50, "½ ٣ 4e9 1:2:3 9" * 50, "ﷺ\u0301" * 99, "1" * 5000, "a" * 9000, "A B C " * 500, "x.\n" * 2000]
+)
+def test_hostile_texts_are_judged_on_both_sides(by_words: GroundednessDetector, text: str) -> None:
+    for answer, document in ((text, REPORT), (REPORT, text), (text, text)):
+        for finding in judged(by_words, answer, [document]):
+            assert 0.0 <= finding.score <= 1.0
+            assert finding.span is not None
+            assert 0 <= finding.span[0] < finding.span[1] <= len(answer)
 
 
 def test_one_check_is_never_judged_by_the_documents_of_another(detector: GroundednessDetector) -> None:
-    policy = {"rules": [{"detector": "groundedness", "stage": "output", "action": "block"}]}
+    policy = {"rules": [{"detector": "groundedness", "stage": "output", "threshold": 0.8, "action": "block"}]}
     with Guard(policy, detectors=[detector]) as guard:
         moon = Text("the moon", Role.ASSISTANT)
         with_source, without = guard.check_batch([[SOURCE, moon], [moon]], stage="output")

@@ -2,7 +2,9 @@
 
 import pytest
 
-from llmguard.dialects.wire import Event, Numbered, Put
+from llmguard.dialects import edit_plan
+from llmguard.dialects.wire import Body, Delta, Event, Numbered, Part, Put, Repeat
+from llmguard.types import Role, Stage
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,17 @@ def test_a_name_that_ends_with_a_slash_ends_all_that_begin_with_it(
 def test_a_number_moves_with_the_events_before_it() -> None:
     assert Numbered("/sequence_number", 7).shifted(2) == Put("/sequence_number", "9")
     assert Numbered("/sequence_number", 7).shifted(-3) == Put("/sequence_number", "4")
+
+
+def test_no_place_is_shown_whose_keys_may_say_something() -> None:
+    place = "/input/bob@example.com"
+    node = edit_plan.tree({place: "x"}, ())
+    shown = [
+        Part(Stage.INPUT, Role.USER, place, "x"),
+        Delta("0", Stage.OUTPUT, Role.ASSISTANT, place, "x"),
+        Repeat("0", Stage.OUTPUT, Role.ASSISTANT, place, "x"),
+        Body(uncovered=(place,), spoken=(Put(place),)),
+        node,
+        node.below["input"].below["bob@example.com"],
+    ]
+    assert all("bob" not in repr(one) for one in shown)

@@ -53,7 +53,7 @@ def test_a_body_without_findings_passes_byte_for_byte(name: str) -> None:
         for kind, own, body in cases(guard, DIALECTS[name]):
             if body is not None:
                 data = wire(body)
-                assert cleared(own, kind, data) == (data, None)
+                assert cleared(own, kind, data)[:2] == (data, None)
 
 
 @each
@@ -130,7 +130,7 @@ def test_in_shadow_mode_nothing_changes(name: str) -> None:
     with guard_of("shadow") as guard:
         for kind, own, body in cases(guard, DIALECTS[name]):
             data = edit.rewrite(wire(body), {p: WORSE for p in texts(read(own, kind, body)) if not p.endswith("~3")})
-            assert cleared(own, kind, data) == (data, None)
+            assert cleared(own, kind, data)[:2] == (data, None)
 
 
 @each
@@ -197,7 +197,7 @@ def test_a_request_without_a_body_asks_by_its_path() -> None:
     with guard_of("redact") as guard, guard.call_scope() as checks:
         dialect, segments = registry.match("GET", "/v1/responses/resp_1")
         own = Exchange(dialect, segments, checks, guard.vault)
-        assert drive(own.request(b"")) == (b"", None)
+        assert drive(own.request(b""))[:2] == (b"", None)
         assert own.again(guard.check(LONG, stage="output")) is None
 
 
@@ -227,15 +227,22 @@ def test_one_call_knows_nothing_of_another() -> None:
             assert drive(other.response(wire(answer))).data == wire(answer)
 
 
-def test_documents_are_what_was_retrieved_and_what_tools_said_cleared() -> None:
+def test_an_answer_is_compared_with_sources_instructions_and_the_last_question_all_cleared() -> None:
     messages = [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": "Hello."},
         {"role": "user", "content": "How many?"},
         {"role": "tool", "tool_call_id": "c", "content": "abc has three"},
     ]
     with guard_of("redact") as guard, exchange(guard, DIALECTS["openai.chat"]) as (own, _):
         drive(own.request(wire({"messages": messages, "documents": [{"text": "Bells: three."}]})))
         told = [(text.role, text.content) for text in own.documents]
-    assert told == [(Role.RETRIEVAL, "Bells: three."), (Role.TOOL, "<PIECE_1> has three")]
+    assert sorted(told) == [
+        (Role.RETRIEVAL, "Bells: three."),
+        (Role.SYSTEM, "Be short."),
+        (Role.TOOL, "<PIECE_1> has three"),
+        (Role.USER, "How many?"),
+    ]
 
 
 def test_the_stages_are_looked_at_with_their_roles() -> None:
@@ -346,7 +353,7 @@ def test_a_request_without_words_of_a_user_can_not_be_made_again(messages: list[
 async def test_on_an_event_loop_it_is_the_same() -> None:
     body = samples("anthropic.messages")[0][1]
     with guard_of("redact") as guard, exchange(guard, DIALECTS["anthropic.messages"]) as (own, _):
-        assert await adrive(own.request(wire(body))) == (wire(body), None)
+        assert (await adrive(own.request(wire(body))))[:2] == (wire(body), None)
 
 
 def test_no_check_of_a_body_is_left_open() -> None:

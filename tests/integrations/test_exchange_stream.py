@@ -31,7 +31,8 @@ from hypothesis import strategies as st
 
 from llmguard import Guard, Stage
 from llmguard.dialects import carry, framing
-from llmguard.dialects.wire import Dialect, Event, Frame, Framing
+from llmguard.dialects.openai_chat import OpenAiChat
+from llmguard.dialects.wire import Delta, Dialect, Event, Frame, Framing
 from llmguard.errors import DialectError
 from llmguard.integrations import exchange_sent
 from llmguard.integrations.exchange_stream import ExchangeStream
@@ -652,3 +653,65 @@ def test_an_unknown_event_is_no_reason_to_hang() -> None:
     stream, out = heard_of(b'data: {"object": "chat.completion.chunk"}\n\n' + chat("so "))
     assert stream.broken is None
     assert b'{"object": "chat.completion.chunk"}' in out
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(TEXTS, PLACES, st.sampled_from(["redact", "block", "windowed", "observe"]), st.integers(1, 40))
+def test_events_that_are_not_parsed_go_out_as_those_that_are(
+    text: str, places: list[int], policy: str, by: int
+) -> None:
+    dialect = DIALECTS["openai.chat"]
+    data = b"".join(
+        [
+            b"data: %s\n\n" % json.dumps({"id": "c", "choices": [{"index": n, "delta": {"content": one}}]}).encode()
+            for n in (0, 1)
+            for one in cut_at(text, places, 6)
+        ]
+    )
+    pieces = [data[at : at + by * 10] for at in range(0, len(data), by * 10)]
+    ends = []
+    for learns in (True, False):
+        with guard_of(policy) as guard, exchange(guard, dialect) as (own, body):
+            own.sent = body
+            stream = ExchangeStream(own, Framing.SSE)
+            if not learns:
+                stream._templates = 0  # nobody else switches it off
+            out = b"".join([drive(stream.feed(one)) for one in pieces]) + drive(stream.close())
+            ends.append((out, stream.blocked is None, stream.broken is None))
+    assert ends[0] == ends[1]
+
+
+def test_what_can_not_be_carried_on_at_the_end_ends_the_stream() -> None:
+    class Refusing(OpenAiChat):
+        def more(self, frame: Frame, delta: Delta, text: str) -> Frame:
+            raise DialectError("there is no more")
+
+    dialect = Refusing("openai.chat", "openai", ("/v1/chat/completions",))
+    event = {"id": "c", "choices": [{"index": 0, "delta": {"content": "well ab"}}]}
+    with guard_of("redact") as guard, exchange(guard, dialect) as (own, body):
+        own.sent = body
+        stream = ExchangeStream(own, Framing.SSE)
+        out = drive(stream.feed(b"data: %s\n\n" % json.dumps(event).encode())) + drive(stream.close())
+    assert b"ab" not in out
+    assert out.endswith(b"data: [DONE]\n\n")
+    assert str(stream.broken) == "there is no more"
+
+
+def test_with_patience_nothing_goes_out_before_a_text_does() -> None:
+    dialect = DIALECTS["openai.chat"]
+    role = b'data: {"id": "c", "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n'
+
+    def says(text: str) -> bytes:
+        return role.replace(b'"role": "assistant", ', b"").replace(b'""', b'"%s"' % text.encode())
+
+    for texts, untold in ((["abb", "bc"], True), (["fine ", "abbc"], False)):
+        with guard_of("block") as guard, exchange(guard, dialect) as (own, body):
+            own.sent = body
+            stream = ExchangeStream(own, Framing.SSE)
+            stream.patient = True
+            assert drive(stream.feed(role)) == b""
+            out = [drive(stream.feed(says(text))) for text in texts]
+        assert stream.blocked is not None
+        assert (stream.untold is not None) is untold
+        assert (b"".join(out) == b"") is untold
+        assert untold or out[0].startswith(role)

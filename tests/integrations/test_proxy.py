@@ -18,6 +18,7 @@ from llmguard.integrations import hops
 from llmguard.integrations.proxy import Proxy
 from llmguard.integrations.upstream import Limits, Upstream
 from llmguard.integrations.upstream_metrics import passed_on
+from llmguard.testing import capture
 
 PATH = "/v1/chat/completions"
 SSE = b"text/event-stream"
@@ -529,3 +530,132 @@ def test_the_client_of_openai_takes_what_the_proxy_says() -> None:
         chunks = list(client.chat.completions.create(**asked("hi", stream=True)))
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "one "
         assert chunks[-1].choices[0].finish_reason == "content_filter"
+
+
+async def ended(app: Any) -> None:
+    """The lifespan of an application, from its beginning to its end."""
+    steps = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    said: list[str] = []
+
+    async def receive() -> Any:
+        return steps.pop(0)
+
+    async def send(message: Any) -> None:
+        said.append(message["type"])
+
+    await app({"type": "lifespan"}, receive, send)
+    assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+class Far(httpx.AsyncBaseTransport):
+    """A server that is asked in process."""
+
+    def __init__(self) -> None:
+        self.asked: list[httpx.Request] = []
+        self.closed = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        await request.aread()
+        return httpx.Response(200, headers=[("content-type", "application/json")], content=answered("fine"))
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+async def test_each_call_is_told_with_the_upstream_that_was_picked_and_all_are_closed() -> None:
+    first, second, unused = Far(), Far(), Far()
+    default = Upstream("http://first:1", transport=first)
+    others = {b"b": Upstream("http://second:2", transport=second), b"c": Upstream("http://third:3", transport=unused)}
+    picks = 0
+
+    def pick(scope: Any) -> Upstream:
+        nonlocal picks
+        picks += 1
+        return others.get(dict(scope["headers"]).get(b"x-to"), default)
+
+    rules = [{"detector": "pieces", "stage": ["input", "output"], "action": "redact"}]
+    with capture() as seen:
+        own = Guard({"name": "p", "rules": rules}, detectors=[Pieces()], tracer_provider=seen.tracer_provider)
+        app = Proxy(default, own, pick=pick)
+        body = json.dumps(asked()).encode()
+        assert (await call(app, "POST", PATH, body)).status == 200
+        assert (await call(app, "POST", PATH, body, [*JSON, (b"x-to", b"b")])).status == 200
+        assert (await call(app, "GET", "/v1/models", b"", [(b"x-to", b"b")])).status == 200
+        assert picks == 3
+        assert (await call(app, "POST", PATH, b"no json")).status == 400
+        assert picks == 3
+        told = [
+            (span.attributes["server.address"], span.attributes["server.port"])
+            for span in seen.spans
+            if "chat" in span.name
+        ]
+    assert told == [("first", 1), ("second", 2)]
+    assert (len(first.asked), len(second.asked)) == (1, 2)
+    await ended(app)
+    assert (first.closed, second.closed, unused.closed) == (1, 1, 0)
+
+
+async def test_one_that_can_not_be_closed_leaves_the_others_no_less_closed() -> None:
+    class Stuck(Far):
+        async def aclose(self) -> None:
+            raise OSError("stuck")
+
+    stuck, fine = Upstream("http://a", transport=Stuck()), Far()
+    own = guard()
+    app = Proxy(stuck, own, pick=lambda _: Upstream("http://b", transport=fine))
+    await call(app, "POST", PATH, json.dumps(asked()).encode())
+    with pytest.raises(OSError, match="stuck"):
+        await ended(app)
+    assert fine.closed == 1
+
+
+async def test_who_asks_is_believed_where_it_is_said_to_be_and_told_to_nobody_else() -> None:
+    far = Far()
+    rules = [{"detector": "pieces", "stage": ["input", "output"], "action": "redact"}]
+    names = [(b"x-c", b"c-1"), (b"x-p", b"greeting, 7"), (b"x-t", b"acme")]
+    with capture() as seen:
+        own = Guard({"name": "p", "rules": rules}, detectors=[Pieces()], tracer_provider=seen.tracer_provider)
+        upstream = Upstream("http://a", transport=far)
+        body = json.dumps(asked()).encode()
+        believed = Proxy(upstream, own, conversation="X-C", prompt="X-P", tenant="X-T")
+        await call(believed, "POST", PATH, body, [*JSON, *names])
+        for span in seen.spans:
+            assert span.attributes["gen_ai.conversation.id"] == "c-1"
+            assert span.attributes["llmguard.prompt.name"] == "greeting"
+            assert span.attributes["llmguard.prompt.version"] == "7"
+        assert {span.name.split()[0] for span in seen.spans} == {"llmguard.guard", "chat"}
+        count = len(seen.spans)
+        await call(Proxy(upstream, own), "POST", PATH, body, [*JSON, *names])
+        for span in seen.spans[count:]:
+            assert not {"gen_ai.conversation.id", "llmguard.prompt.name"} & set(span.attributes)
+    assert not {"x-c", "x-p", "x-t"} & set(far.asked[0].headers)
+    assert {"x-c", "x-p", "x-t"} <= set(far.asked[1].headers)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a:99999", "http://[::1", "http://a:b", None, 7, "http://@a", "http://k:s3cr@a"]
+)
+def test_an_upstream_that_is_no_url_is_a_clear_error(url: Any) -> None:
+    with pytest.raises(ConfigurationError, match="an upstream's URL") as error:
+        Upstream(url)
+    assert "s3cr" not in str(error.value)
+
+
+@pytest.mark.parametrize("limits", [{"total": "9"}, {"read": float("nan")}, {"connections": 1.5}, {"pool": True}])
+def test_a_limit_is_a_number(limits: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(limits))):
+        Limits(**limits)
+
+
+async def test_a_call_that_found_nobody_says_so_in_one_word() -> None:
+    class Nobody(Far):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            raise httpx.ConnectError("refused")
+
+    with capture() as seen:
+        own = Guard({"name": "p", "rules": []}, tracer_provider=seen.tracer_provider)
+        app = Proxy(Upstream("http://a", transport=Nobody()), own)
+        assert (await call(app, "POST", PATH, json.dumps(asked()).encode())).status == 502
+        (span,) = [span for span in seen.spans if span.name == "chat m"]
+    assert span.attributes["error.type"] == "unreachable"

@@ -130,3 +130,110 @@ def highest(text: str, weights: list[list[int]], window: int) -> list[float]:
             sums = [sum(weights[row][column] for row in rows) for column in range(len(best))]
             best = [max(old, new / math.sqrt(len(rows))) for old, new in zip(best, sums, strict=True)]
     return best
+
+
+def entropy(counts: list[int]) -> float:
+    """Shannon's entropy in bits."""
+    total = sum(counts)
+    return math.fsum(-count / total * math.log2(count / total) for count in counts if count) if total else 0.0
+
+
+def histogram(tokens: list[int]) -> list[int]:
+    """How often each id from 0 to the highest occurs."""
+    return [tokens.count(token) for token in range(max(tokens, default=-1) + 1)]
+
+
+def repetition(tokens: list[int], n: int) -> float:
+    """Share of the runs of n that stood there before."""
+    runs = [tuple(tokens[place : place + n]) for place in range(len(tokens) - n + 1)]
+    return sum(run in runs[:place] for place, run in enumerate(runs)) / len(runs) if runs else 0.0
+
+
+def longest_repeat(tokens: list[int]) -> tuple[int, int, int]:
+    """The longest span that stands there twice, the one whose second place comes first, and its first place."""
+    for length in range(len(tokens) - 1, 0, -1):
+        for second in range(1, len(tokens) - length + 1):
+            for first in range(second):
+                if tokens[first : first + length] == tokens[second : second + length]:
+                    return length, first, second
+    return 0, -1, -1
+
+
+def burstiness(tokens: list[int]) -> float:
+    """(s - m) / (s + m) of the distances to the next same id."""
+    gaps = [
+        tokens.index(token, place + 1) - place for place, token in enumerate(tokens) if token in tokens[place + 1 :]
+    ]
+    if len(gaps) < 2:
+        return 0.0
+    mean = math.fsum(gaps) / len(gaps)
+    deviation = math.sqrt(math.fsum((gap - mean) ** 2 for gap in gaps) / len(gaps))
+    return (deviation - mean) / (deviation + mean)
+
+
+def loops(tokens: list[int], length: int, repeats: int, longest: int) -> list[tuple[int, int, int]]:
+    """Each place at which the sequence since the last one has become a loop: period, start, end."""
+    found = []
+    base = 0
+    for end in range(1, len(tokens) + 1):
+        for period in range(1, longest + 1):
+            start = end - max(length, repeats * period)
+            if start >= base and all(tokens[at] == tokens[at - period] for at in range(start + period, end)):
+                found.append((period, start, end))
+                base = end
+                break
+    return found
+
+
+def confidence(logs: list[float]) -> tuple[float, float, float]:
+    """Perplexity, mean and smallest probability."""
+    chances = [math.exp(log) for log in logs]
+    if not logs:
+        return 1.0, 1.0, 1.0
+    mean = -sum(logs) / len(logs)
+    return math.exp(mean) if mean < 709 else math.inf, math.fsum(chances) / len(logs), min(chances)
+
+
+def top_entropy(logs: list[float]) -> float:
+    """Entropy in bits of some probabilities and what is missing to 1."""
+    chances = [math.exp(log) for log in logs]
+    return -math.fsum(chance * math.log2(chance) for chance in [*chances, 1 - math.fsum(chances)] if chance > 0)
+
+
+def surprises(logs: list[float], window: int, deviations: float, floor: float) -> list[int]:
+    """Places that surprise more than those right before them."""
+    bits = [-log / math.log(2) for log in logs]
+    found = []
+    for place in range(8, len(bits)):
+        before = [min(one, 64.0) for one in bits[max(0, place - window) : place]]
+        mean = math.fsum(before) / len(before)
+        deviation = math.sqrt(math.fsum((one - mean) ** 2 for one in before) / len(before))
+        if bits[place] >= floor and min(bits[place], 64.0) > mean + deviations * deviation:
+            found.append(place)
+    return found
+
+
+def shingles(text: str) -> list[int]:
+    """The hashes of the runs of five characters of each block."""
+    made = []
+    for block in blocks(text):
+        for last in range(min(5, len(block)) - 1, len(block)):
+            value = 0
+            for point in block[max(0, last - 4) : last + 1]:
+                value = _wrap(value * POINTS + point % 2**21 + 1)
+            value = _wrap((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9)
+            value = _wrap((value ^ (value >> 27)) * 0x94D049BB133111EB)
+            made.append(value ^ (value >> 31))
+    return made
+
+
+def minhash(text: str, functions: list[tuple[int, int]]) -> list[int]:
+    """For each factor and addend the least upper half of a shingle's hash times and plus them."""
+    made = shingles(text)
+    return [min([_wrap(one * factor + addend) >> 32 for one in made] + [2**32 - 1]) for factor, addend in functions]
+
+
+def simhash(text: str) -> int:
+    """The bits that more shingles have than have not."""
+    made = shingles(text)
+    return sum(1 << bit for bit in range(64) if 2 * sum(one >> bit & 1 for one in made) > len(made))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llmguard.asking import Asking
 from llmguard.dialects import strict
 from llmguard.dialects.wire import Frame, Framing
 from llmguard.errors import Blocked, DialectError
@@ -18,20 +19,12 @@ from llmguard.types import Decision
 
 if TYPE_CHECKING:
     from llmguard.integrations.clients.values import Way
-    from llmguard.integrations.http import Fallback
 
 
 class Send(NamedTuple):
     """Make the call; it is answered with the answer, or with nothing where that is a stream."""
 
     body: dict[str, Any]
-
-
-class Fall(NamedTuple):
-    """Ask the caller's fallback; it is answered with what that made."""
-
-    fallback: Fallback
-    decision: Decision
 
 
 class Pull(NamedTuple):
@@ -105,7 +98,9 @@ class _Call:
             return self.reply, None
         if self.way.fallback is None or self.way.guard.policy.on_block != "fallback":
             raise Blocked(decision)
-        made = yield Fall(self.way.fallback, decision)
+        asking = Asking(self.way.fallback, decision)
+        yield asking
+        made = asking.answer
         return (made, None) if isinstance(made, str) else (None, made)
 
 

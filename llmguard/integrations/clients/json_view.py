@@ -33,6 +33,15 @@ def view(value: Any) -> bytes:
     raise TypeError(f"a text that can't be read can't be guarded: {problem}")  # the other error may hold content
 
 
+def has_json(value: Any) -> bool:
+    """Whether there is a view of a value."""
+    try:
+        view(value)
+    except TypeError:
+        return False
+    return True
+
+
 def merged(original: Any, before: Json, after: Json) -> Any:
     """The original with what is different between two views of it: what is not stays the same object.
 

@@ -14,6 +14,7 @@ from llmguard.dialects import openai_chat
 from llmguard.dialects.wire import Json
 from llmguard.errors import ConfigurationError
 from llmguard.guard import Guard
+from llmguard.integrations.clients.json_view import has_json
 from llmguard.integrations.clients.langchain_messages import BLOCK, seen, written
 from llmguard.integrations.clients.values import Fallback, Way, check_fallback
 
@@ -22,7 +23,15 @@ C = TypeVar("C")
 MODULES = ("langchain_core",)
 # Events of a model's own, past the four methods; where there are none, LangChain makes them of what those give.
 _NATIVE = ("_stream_chat_model_events", "_astream_chat_model_events")
-_TOLD = ("tools", "functions", "response_format")  # what else of a call's options tells the model something
+_TOLD = ("tools", "functions", "response_format")  # options that the format has under the same names
+# Options whose strings are names that the provider knows, or the connection's: no model is told them.
+_NAMES = frozenset(
+    {"model", "model_name", "tool_choice", "service_tier", "reasoning_effort", "verbosity", "user"}
+).union(
+    {"modalities", "safety_identifier", "prompt_cache_key", "previous_response_id", "truncation", "include", "timeout"},
+    {"headers", "extra_headers", "extra_query", "metadata"},
+)
+_OTHERS = "chat_template_kwargs"  # where the format has what is put into a prompt by any name
 
 
 def wrap(client: C, guard: Guard, *, fallback: Fallback | None = None) -> C:
@@ -127,6 +136,9 @@ class _Call:
         for key in _TOLD:
             if self._options.get(key) is not None and not isinstance(self._options[key], type):
                 self.body[key] = self._options[key]
+        others = {key: value for key, value in self._options.items() if key not in _NAMES.union(_TOLD, {"stop"})}
+        if others := {key: value for key, value in others.items() if has_json(value)}:
+            self.body[_OTHERS] = others
         read, build = (self._chunk, self._event) if streams else (self._result, self._answer)
         self.way = Way(guard, openai_chat.CHAT, fallback, build, read)
 
@@ -136,7 +148,7 @@ class _Call:
         def send(cleared: dict[str, Any]) -> Any:
             views = zip(self._messages, self.body["messages"], cleared["messages"], strict=True)
             messages = [old if new == view else written(old, new) for old, view, new in views]
-            told = {key: cleared[key] for key in _TOLD if key in self.body}
+            told = {key: cleared[key] for key in _TOLD if key in self.body} | cleared.get(_OTHERS, {})
             # Callbacks would see the answer before it has been looked at; they get what goes out.
             return method(messages, stop=cleared.get("stop"), **{**self._options, **told})
 

@@ -8,8 +8,9 @@ cleared. To have texts redacted and answers restored, wrap the OpenAI client tha
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import wrapt
 from agents import (
     Agent,
     GuardrailFunctionOutput,
@@ -29,6 +30,11 @@ from llmguard.integrations.http import Fallback
 from llmguard.types import Decision, Role, Stage, Text
 from llmguard.waiting import adrive
 
+if TYPE_CHECKING:
+    _Proxy = wrapt.ObjectProxy[Any]
+else:
+    _Proxy = wrapt.ObjectProxy
+
 C = TypeVar("C")
 
 MODULES = ("agents",)
@@ -44,7 +50,7 @@ def wrap(client: C, guard: Guard, *, fallback: Fallback | None = None) -> C:
         fallback: none: a guardrail of the SDK can't answer.
 
     Raises:
-        ConfigurationError: it is no agent, or there is a fallback.
+        ConfigurationError: it is no agent, there is a fallback, or the SDK has no guardrails for its MCP servers.
     """
     own: Any = client
     if not isinstance(client, Agent):
@@ -54,9 +60,10 @@ def wrap(client: C, guard: Guard, *, fallback: Fallback | None = None) -> C:
     if fallback is not None:
         raise ConfigurationError("guardrails of the Agents SDK can't fall back: catch what Runner.run raises")
     tools = [_tool(tool, guard) for tool in own.tools]
+    servers = [_server(server, guard) for server in own.mcp_servers]
     inputs = [*own.input_guardrails, input_guardrail(guard)]
     outputs = [*own.output_guardrails, output_guardrail(guard)]
-    made: Any = own.clone(input_guardrails=inputs, output_guardrails=outputs, tools=tools)
+    made: Any = own.clone(input_guardrails=inputs, output_guardrails=outputs, tools=tools, mcp_servers=servers)
     return made  # type: ignore[no-any-return]
 
 
@@ -131,11 +138,11 @@ def tool_output_guardrail(guard: Guard, name: str = "llmguard") -> ToolOutputGua
     """
 
     async def check(data: Any) -> ToolGuardrailFunctionOutput:
-        decision = await guard.acheck(str(data.output), stage=Stage.TOOL_RESULT)
+        decision = await guard.acheck(_results(data.output), stage=Stage.TOOL_RESULT)
         if decision.blocked:
             return ToolGuardrailFunctionOutput.reject_content(_reply(guard), _told(decision))
         if decision.modified:
-            return ToolGuardrailFunctionOutput.reject_content(decision.text, _told(decision))
+            return ToolGuardrailFunctionOutput.reject_content("\n".join(decision.texts), _told(decision))
         return ToolGuardrailFunctionOutput.allow(_told(decision))
 
     return ToolOutputGuardrail(check, name=name)
@@ -149,6 +156,49 @@ def _tool(tool: Any, guard: Guard) -> Any:
     made.tool_input_guardrails = [*(tool.tool_input_guardrails or ()), tool_input_guardrail(guard)]
     made.tool_output_guardrails = [*(tool.tool_output_guardrails or ()), tool_output_guardrail(guard)]
     return made
+
+
+def _results(output: Any) -> list[str]:
+    """The texts in what a tool gave: a string, a part with a text, such as MCP's servers give, or a list of those."""
+    if isinstance(output, list):
+        return [text for one in output for text in _results(one)]
+    if isinstance(output, dict) and output.get("type") in ("text", "image", "file"):
+        return [output["text"]] if isinstance(output.get("text"), str) else []
+    return [str(output)]
+
+
+class _Server(_Proxy):
+    """An MCP server: what its tools are given and give is looked at, and what it says of them."""
+
+    def __init__(self, server: Any, guard: Guard) -> None:
+        super().__init__(server)
+        self._self_guard = guard
+
+    @property
+    def tool_input_guardrails(self) -> list[Any]:
+        """The server's own, and ours."""
+        return [*(self.__wrapped__.tool_input_guardrails or ()), tool_input_guardrail(self._self_guard)]
+
+    @property
+    def tool_output_guardrails(self) -> list[Any]:
+        """The server's own, and ours."""
+        return [*(self.__wrapped__.tool_output_guardrails or ()), tool_output_guardrail(self._self_guard)]
+
+    async def list_tools(self, *args: Any, **kwargs: Any) -> list[Any]:
+        """The tools, but for those whose descriptions the policy stops or would change."""
+        kept = []
+        for tool in await self.__wrapped__.list_tools(*args, **kwargs):
+            said = [Text(text, Role.RETRIEVAL) for text in _strings(tool)]
+            decision = await self._self_guard.acheck(said, stage=Stage.CONTEXT)
+            if not decision.blocked and not decision.modified:
+                kept.append(tool)
+        return kept
+
+
+def _server(server: Any, guard: Guard) -> Any:
+    if not hasattr(server, "tool_output_guardrails"):
+        raise ConfigurationError("this version of openai-agents has no guardrails for MCP servers: take 0.24 or later")
+    return _Server(server, guard)
 
 
 def _strings(value: Any) -> list[str]:

@@ -53,7 +53,7 @@ class Pending:
                 if isinstance(step, conduct.Send):
                     self.asked = step.body
                     return
-                answer = step.fallback(step.decision) if isinstance(step, conduct.Fall) else step.wait()
+                answer = step.wait()
         except StopIteration as end:
             self.done = end.value
         except Exception as error:

@@ -27,6 +27,8 @@ from llmguard.integrations.clients.values import Fallback, Way, check_fallback
 C = TypeVar("C")
 
 MODULES = ("pydantic_ai",)
+_SPOKEN = ("extra_body", "openai_prediction")  # settings by which more texts can reach a model
+_OTHERS = "chat_template_kwargs"  # where the format has what is put into a prompt by any name
 
 
 def wrap(client: C, guard: Guard, *, fallback: Fallback | None = None) -> C:
@@ -124,6 +126,8 @@ class _Call:
             self.body["tools"] = spelt.seen_tools(self._tools)
         if settings and settings.get("stop_sequences"):
             self.body["stop"] = settings["stop_sequences"]
+        if others := {key: settings[key] for key in _SPOKEN if (settings or {}).get(key)}:
+            self.body[_OTHERS] = others
         self._last: Any = None
 
     def given(self, body: dict[str, Any]) -> tuple[Any, Any, Any]:
@@ -143,6 +147,8 @@ class _Call:
         settings = self._settings
         if "stop" in body and body["stop"] != self.body["stop"]:
             settings = {**settings, "stop_sequences": body["stop"]}
+        if _OTHERS in body and body[_OTHERS] != self.body[_OTHERS]:
+            settings = {**settings, **body[_OTHERS]}
         return messages, settings, replace(self._parameters, **changes) if changes else self._parameters
 
     def result(self, response: Any) -> Json:

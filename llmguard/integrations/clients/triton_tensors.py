@@ -69,12 +69,16 @@ def written_result(result: Any, view: Mapping[str, Any]) -> Any:
 
 
 def _http_result(result: Any, response: Mapping[str, Any], texts: Mapping[str, list[bytes]], parameters: Any) -> Any:
-    """In JSON throughout, which any ``InferResult`` reads; only elements that are no UTF-8 need bytes."""
+    """Each tensor where it was: in the JSON, whose elements are read as ``str``, or behind it, as ``bytes``."""
     import numpy as np
     from tritonclient.utils import serialize_byte_tensor
 
     outputs, behind = [], []
     for output in response["outputs"]:
+        if "data" in output:
+            said = [text.decode() for text in texts.get(output["name"], ())]
+            outputs.append({**output, "data": said} if said else output)
+            continue
         told = {key: value for key, value in (output.get("parameters") or {}).items() if key != "binary_data_size"}
         kept = {key: output[key] for key in ("name", "datatype", "shape")}
         if output["name"] in texts:

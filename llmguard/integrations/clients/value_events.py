@@ -10,7 +10,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Self
 
-from llmguard.integrations.clients.conduct import END, Emit, Fall, Leave, Pull, Send, Steps
+from llmguard.integrations.clients.conduct import END, Emit, Leave, Pull, Send, Steps
 
 Sender = Callable[[dict[str, Any]], Any]
 
@@ -66,8 +66,6 @@ class Events(Iterator[Any]):
             self._iterator = iter(self._source)
         elif isinstance(step, Leave):
             self._leave()
-        elif isinstance(step, Fall):
-            return step.fallback(step.decision)
         elif step is not None:
             step.wait()
         return None
@@ -149,9 +147,6 @@ class AsyncEvents(AsyncIterator[Any]):
             self._iterator = aiter(self._source)
         elif isinstance(step, Leave):
             await self._leave()
-        elif isinstance(step, Fall):
-            made = step.fallback(step.decision)
-            return await made if inspect.isawaitable(made) else made
         elif step is not None:
             await step.wait_async()
         return None

@@ -5,7 +5,6 @@ Sync and async, whole answers and streams: each a thin edge over the one order o
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,7 +17,7 @@ from llmguard.integrations.clients import conduct
 from llmguard.integrations.clients.value_events import AsyncEvents, Events
 from llmguard.integrations.http import Fallback
 
-__all__ = ["Fallback", "Way", "acall", "astream", "call", "check_fallback", "stream"]
+__all__ = ["Fallback", "Way", "check_fallback"]
 
 Sender = Callable[[dict[str, Any]], Any]
 _NO_SEGMENTS: Mapping[str, str] = MappingProxyType({})
@@ -72,12 +71,7 @@ class Way:
         try:
             while True:
                 step = steps.send(answer)
-                if isinstance(step, conduct.Send):
-                    answer = send(step.body)
-                elif isinstance(step, conduct.Fall):
-                    answer = step.fallback(step.decision)
-                else:
-                    answer = step.wait()
+                answer = send(step.body) if isinstance(step, conduct.Send) else step.wait()
         except StopIteration as end:
             return end.value
         finally:
@@ -89,13 +83,7 @@ class Way:
         try:
             while True:
                 step = steps.send(answer)
-                if isinstance(step, conduct.Send):
-                    answer = await send(step.body)
-                elif isinstance(step, conduct.Fall):
-                    made = step.fallback(step.decision)
-                    answer = await made if inspect.isawaitable(made) else made
-                else:
-                    answer = await step.wait_async()
+                answer = await (send(step.body) if isinstance(step, conduct.Send) else step.wait_async())
         except StopIteration as end:
             return end.value
         finally:
@@ -136,55 +124,3 @@ def check_fallback(guard: Guard, fallback: Fallback | None) -> None:
     """
     if guard.policy.on_block == "fallback" and fallback is None:
         raise ConfigurationError(f"the policy {guard.policy.name!r} calls a fallback on a block: give one")
-
-
-def call(
-    guard: Guard,
-    dialect: Dialect,
-    body: Mapping[str, Any],
-    send: Sender,
-    *,
-    segments: Mapping[str, str] = _NO_SEGMENTS,
-    fallback: Fallback | None = None,
-) -> Any:
-    """One call whose answer is whole: see `Way`."""
-    return Way(guard, dialect, fallback, segments=segments).call(body, send)
-
-
-async def acall(
-    guard: Guard,
-    dialect: Dialect,
-    body: Mapping[str, Any],
-    send: Callable[[dict[str, Any]], Awaitable[Any]],
-    *,
-    segments: Mapping[str, str] = _NO_SEGMENTS,
-    fallback: Fallback | None = None,
-) -> Any:
-    """One call whose answer is whole, on an event loop: see `Way`."""
-    return await Way(guard, dialect, fallback, segments=segments).acall(body, send)
-
-
-def stream(
-    guard: Guard,
-    dialect: Dialect,
-    body: Mapping[str, Any],
-    send: Sender,
-    *,
-    segments: Mapping[str, str] = _NO_SEGMENTS,
-    fallback: Fallback | None = None,
-) -> Events:
-    """One call whose answer is a stream: see `Way`."""
-    return Way(guard, dialect, fallback, segments=segments).stream(body, send)
-
-
-async def astream(
-    guard: Guard,
-    dialect: Dialect,
-    body: Mapping[str, Any],
-    send: Sender,
-    *,
-    segments: Mapping[str, str] = _NO_SEGMENTS,
-    fallback: Fallback | None = None,
-) -> AsyncEvents:
-    """One call whose answer is a stream, on an event loop: see `Way`."""
-    return await Way(guard, dialect, fallback, segments=segments).astream(body, send)

@@ -1,5 +1,6 @@
 """Chat models of LangChain, guarded, reached in every way that LangChain has; and the handler that only observes."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -38,6 +39,11 @@ def pieces_guard(**policy: Any) -> Guard:
         {"detector": "pieces", "categories": ["LONG"], "action": "block"},
     ]
     return Guard({"name": "p", "rules": rules, **policy}, detectors=[Pieces()])
+
+
+def told(*events: Any) -> str:
+    """All that they say, but for ids of runs and addresses of objects, in which anything may stand by chance."""
+    return re.sub(r"(?:0x)?[0-9a-f-]{8,}", "", str([str(event) for event in events]))
 
 
 class Model(BaseChatModel):
@@ -216,7 +222,7 @@ def test_calls_that_stand_in_the_content_are_guarded_in_streams() -> None:
         for chunk in langchain.wrap(made(Blocks), guard).stream("hi"):
             whole = chunk if whole is None else whole + chunk
         assert whole.tool_calls[0]["args"] == {"to": "<PIECE_1>"}
-        assert "abc" not in str(whole)
+        assert "abc" not in told(whole)
 
 
 def test_events_that_a_model_makes_itself_are_no_way_around() -> None:
@@ -227,8 +233,7 @@ def test_events_that_a_model_makes_itself_are_no_way_around() -> None:
     with pieces_guard() as guard:
         own = langchain.wrap(made(Native, "see a", "bc"), guard)
         events = own.stream_events("hi", version="v3")
-        said = str([str(event) for event in events])
-        assert "abc" not in said
+        assert "abc" not in told(*events)
         assert own.invoke("hi").content == "see <PIECE_1>"
 
 
@@ -256,7 +261,7 @@ async def test_streams_are_cleared_piece_by_piece_and_callbacks_see_what_goes_ou
             got = [one async for one in own.astream("hi")]
             assert "".join([one.content for one in got]) == "see <PIECE_1> now"
             events = [one async for one in own.astream_events("hi", version="v2")]
-            assert "abc" not in str(events)
+            assert "abc" not in told(*events)
 
 
 def test_blocked_streams_end_and_close_the_model_s_own() -> None:
@@ -317,3 +322,27 @@ def test_the_handler_observes_and_changes_nothing() -> None:
         (Stage.TOOL_RESULT, Action.REDACT),
         (Stage.CONTEXT, Action.REDACT),
     ]
+
+
+def test_what_options_tell_a_model_is_looked_at() -> None:
+    class Own:
+        """Has no JSON."""
+
+    own = Own()
+    with guard_of() as guard:
+        model = made(Model, "ok")
+        wrapped = langchain.wrap(model, guard)
+        more = {"documents": [{"text": "a bad source"}]}
+        wrapped.invoke("hi", extra_body=more, instructions="be bad", user="bad", tool_choice="bad", seed=7, own=own)
+        assert model.options[0] == {
+            "extra_body": {"documents": [{"text": "a <BAD_1> source"}]},
+            "instructions": "be <BAD_1>",
+            "user": "bad",
+            "tool_choice": "bad",
+            "seed": 7,
+            "own": own,
+        }
+        with pytest.raises(Blocked):
+            wrapped.invoke("hi", prediction={"type": "content", "content": "worse"})
+        with pytest.raises(Blocked):
+            list(wrapped.stream("hi", instructions="worse"))

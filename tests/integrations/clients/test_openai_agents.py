@@ -1,5 +1,6 @@
 """Agents of OpenAI's SDK with guardrails made from a guard."""
 
+import json
 from typing import Any
 
 import pytest
@@ -19,7 +20,10 @@ from agents import (  # noqa: E402
     function_tool,
     set_tracing_disabled,
 )
+from agents.mcp import MCPServer  # noqa: E402
 from agents.models.interface import Model  # noqa: E402
+from mcp.types import CallToolResult, TextContent  # noqa: E402
+from mcp.types import Tool as MCPTool  # noqa: E402
 from openai.types.responses import (  # noqa: E402
     ResponseFunctionToolCall,
     ResponseOutputMessage,
@@ -123,6 +127,76 @@ async def test_results_of_tools_reach_the_model_cleared() -> None:
         agent, brain, _ = agent_of(guard, {"args": '{"to": "ada"}'}, "done", result="worse")
         assert (await Runner.run(agent, "hi")).final_output == "done"
         assert "worse" not in str(brain.told[1])
+
+
+class Tools(MCPServer):
+    """A server of two tools; keeps what they were given."""
+
+    def __init__(self, description: str, result: str) -> None:
+        super().__init__()
+        self.description = description
+        self.result = result
+        self.got: list[Any] = []
+
+    name = "tools"
+
+    async def connect(self) -> None: ...
+
+    async def cleanup(self) -> None: ...
+
+    async def list_prompts(self) -> Any: ...
+
+    async def get_prompt(self, name: str, arguments: Any = None) -> Any: ...
+
+    async def list_tools(self, run_context: Any = None, agent: Any = None) -> Any:
+        schema = {"type": "object", "properties": {"to": {"type": "string"}}}
+        return [
+            MCPTool(name="send", description="Send it.", inputSchema=schema),
+            MCPTool(name="other", description=self.description, inputSchema=schema),
+        ]
+
+    async def call_tool(self, tool_name: str, arguments: Any, meta: Any = None) -> Any:
+        self.got.append(arguments)
+        return CallToolResult(content=[TextContent(type="text", text=self.result)])
+
+
+@pytest.mark.parametrize(
+    ("given", "result", "heard"),
+    [
+        ("ada", "fine", "fine"),
+        ("ada", "a bad result", "a <BAD_1> result"),
+        ("ada", "worse", "Not that."),
+        ("worse", "", "Not that."),
+    ],
+)
+async def test_tools_of_mcp_servers_are_guarded(given: str, result: str, heard: str) -> None:
+    with guard_of(on_block={"reply": "Not that."}) as guard:
+        server, brain = Tools("Send another.", result), Brain({"args": json.dumps({"to": given})}, "done")
+        agent = openai_agents.wrap(Agent(name="a", model=brain, mcp_servers=[server]), guard)
+        assert isinstance(agent.mcp_servers[0], MCPServer)
+        assert (await Runner.run(agent, "hi")).final_output == "done"
+        assert server.got == ([{"to": "ada"}] if given == "ada" else [])
+        assert heard in str(brain.told[1])
+        assert "worse" not in str(brain.told[1]).replace('{"to": "worse"}', "")
+        assert "a bad" not in str(brain.told[1])
+
+
+@pytest.mark.parametrize("description", ["a bad tool", "worse"])
+async def test_tools_that_say_what_they_must_not_are_left_out(description: str) -> None:
+    with guard_of() as guard:
+        agent = openai_agents.wrap(Agent(name="a", mcp_servers=[Tools(description, "")]), guard)
+        assert [tool.name for tool in await agent.mcp_servers[0].list_tools()] == ["send"]
+
+
+def test_a_server_without_guardrails_is_refused() -> None:
+    class Old:
+        pass
+
+    old: Any = Old()
+    agent = Agent(name="a")
+    agent.mcp_servers = [old]
+    with guard_of() as guard, pytest.raises(ConfigurationError, match="MCP servers"):
+        openai_agents.wrap(agent, guard)
 
 
 def test_only_agents_are_wrapped_and_nothing_falls_back() -> None:

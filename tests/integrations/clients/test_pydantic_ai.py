@@ -180,3 +180,23 @@ async def test_other_ways_to_send_messages_are_refused() -> None:
         for name in ("count_tokens", "batch_create", "batch_encode", "compact_messages"):
             with pytest.raises(ConfigurationError, match="is not guarded"):
                 await getattr(model, name)([], None, None)
+
+
+async def test_what_settings_tell_a_model_is_looked_at() -> None:
+    with guard_of() as guard:
+        brain = Brain("ok", "ok")
+        agent = Agent(clients.wrap(brain.model, guard))
+        told: Any = {"extra_body": {"documents": ["a bad source"], "n": 1}, "seed": 7}
+        await agent.run("hi", model_settings=told)
+        assert brain.infos[0].model_settings["extra_body"] == {"documents": ["a <BAD_1> source"], "n": 1}
+        assert brain.infos[0].model_settings["seed"] == 7
+        assert told["extra_body"]["documents"] == ["a bad source"]
+        for more in (
+            {"extra_body": {"prompt": "worse"}},
+            {"openai_prediction": {"type": "content", "content": "worse"}},
+        ):
+            with pytest.raises(Blocked):
+                await agent.run("hi", model_settings=more)
+        with pytest.raises(TypeError, match="has no JSON"):
+            await agent.run("hi", model_settings={"extra_body": {"prompt": object()}})
+        assert len(brain.told) == 1

@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import itertools
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -116,9 +117,9 @@ async def both(guard: Guard, body: dict[str, Any], *answers: Any, **options: Any
         model = Model(*answers)
         try:
             if is_async:
-                got: Any = await values.acall(guard, CHAT, body, model.later, **options)
+                got: Any = await values.Way(guard, CHAT, **options).acall(body, model.later)
             else:
-                got = values.call(guard, CHAT, body, model, **options)
+                got = values.Way(guard, CHAT, **options).call(body, model)
         except Exception as error:  # noqa: BLE001 - compared below
             got = error
         results.append((got, model.sent))
@@ -136,10 +137,10 @@ async def streamed(guard: Guard, body: dict[str, Any], *sources: list[Any], **op
         got: list[Any] = []
         try:
             if is_async:
-                async for event in await values.astream(guard, CHAT, body, model.later, **options):
+                async for event in await values.Way(guard, CHAT, **options).astream(body, model.later):
                     got.append(event)  # noqa: PERF401 - what came before an error counts
             else:
-                for event in values.stream(guard, CHAT, body, model, **options):
+                for event in values.Way(guard, CHAT, **options).stream(body, model):
                     got.append(event)  # noqa: PERF402 - what came before an error counts
         except Exception as error:  # noqa: BLE001 - compared below
             got.append(error)
@@ -207,7 +208,7 @@ async def test_a_fallback_says_a_text_or_gives_the_answer_itself() -> None:
         got, _ = await both(guard, asked("hi"), answer("worse"), fallback=lambda _: own)
         assert got is own
         with pytest.raises(ConfigurationError, match="fallback"):
-            values.call(guard, CHAT, asked("hi"), Model())
+            values.Way(guard, CHAT).call(asked("hi"), Model())
 
 
 async def test_a_fallback_may_be_async_where_the_call_is() -> None:
@@ -215,14 +216,41 @@ async def test_a_fallback_may_be_async_where_the_call_is() -> None:
         return "later"
 
     with guard_of(on_block="fallback") as guard:
-        got = await values.acall(guard, CHAT, asked("worse"), Model().later, fallback=say)
+        got = await values.Way(guard, CHAT, say).acall(asked("worse"), Model().later)
         assert got["choices"][0]["message"]["content"] == "later"
+
+
+async def test_a_plain_fallback_does_not_hold_the_event_loop_up() -> None:
+    here = threading.current_thread()
+
+    def say(_: object) -> str:
+        assert threading.current_thread() is not here
+        return "from a thread"
+
+    with guard_of(on_block="fallback") as guard:
+        way = values.Way(guard, CHAT, say)
+        got = await way.acall(asked("worse"), Model().later)
+        assert got["choices"][0]["message"]["content"] == "from a thread"
+        async with await way.astream(asked("worse", stream=True), Model().later) as events:
+            assert text_of([event async for event in events]) == "from a thread"
+
+
+def test_an_async_fallback_does_not_go_with_a_plain_client() -> None:
+    async def say(_: object) -> str:
+        return "later"
+
+    with guard_of(on_block="fallback") as guard:
+        way = values.Way(guard, CHAT, say)
+        with pytest.raises(ConfigurationError, match="is async"):
+            way.call(asked("worse"), Model())
+        with pytest.raises(ConfigurationError, match="is async"):
+            way.stream(asked("worse", stream=True), Model())
 
 
 def test_an_answer_that_has_no_place_for_words_is_an_error() -> None:
     embeddings = registry.get("openai.embeddings")
     with guard_of(on_block={"reply": "No."}) as guard, pytest.raises(Blocked):
-        values.call(guard, embeddings, {"input": "worse"}, Model())
+        values.Way(guard, embeddings).call({"input": "worse"}, Model())
 
 
 async def test_what_can_not_be_read_is_not_let_through() -> None:
@@ -318,9 +346,9 @@ async def test_a_stream_falls_back() -> None:
 async def test_a_request_is_looked_at_before_the_stream_is_read() -> None:
     with guard_of() as guard:
         with pytest.raises(Blocked):
-            values.stream(guard, CHAT, asked("worse", stream=True), Model())
+            values.Way(guard, CHAT).stream(asked("worse", stream=True), Model())
         with pytest.raises(Blocked):
-            await values.astream(guard, CHAT, asked("worse", stream=True), Model().later)
+            await values.Way(guard, CHAT).astream(asked("worse", stream=True), Model().later)
 
 
 async def test_a_reader_that_goes_closes_the_source_and_ends_the_span() -> None:
@@ -333,7 +361,7 @@ async def test_a_reader_that_goes_closes_the_source_and_ends_the_span() -> None:
                 meter_provider=told.meter_provider,
             )
             source = Source(chunks("one", "two", "three"))
-            events = values.stream(guard, CHAT, asked("hi", stream=True), Model(source))
+            events = values.Way(guard, CHAT).stream(asked("hi", stream=True), Model(source))
             next(events)
             next(events)
             if leave == "close":
@@ -353,7 +381,7 @@ async def test_a_reader_that_goes_closes_the_source_and_ends_the_span() -> None:
 async def test_a_reader_that_goes_closes_an_asynchronous_source() -> None:
     with pieces_guard() as guard:
         source = Source(chunks("one", "two"))
-        async with await values.astream(guard, CHAT, asked("hi", stream=True), Model(source).later) as events:
+        async with await values.Way(guard, CHAT).astream(asked("hi", stream=True), Model(source).later) as events:
             await anext(events)
         assert source.closed
         assert [event async for event in events] == []
@@ -365,13 +393,13 @@ async def test_a_source_that_breaks_off_raises_its_own_error() -> None:
         source = Source(chunks("so ", "a")[:3], ConnectionError("gone"))
         got = []
         with pytest.raises(ConnectionError):  # noqa: PT012 - what came before counts
-            for event in values.stream(guard, CHAT, body, Model(source)):
+            for event in values.Way(guard, CHAT).stream(body, Model(source)):
                 got.append(event)  # noqa: PERF402
         assert text_of(got) == "so "
         assert source.closed
         source = Source([], ConnectionError("gone"))
         with pytest.raises(ConnectionError):
-            [event async for event in await values.astream(guard, CHAT, body, Model(source).later)]
+            [event async for event in await values.Way(guard, CHAT).astream(body, Model(source).later)]
         assert source.closed
 
 
@@ -410,12 +438,12 @@ def test_a_stream_says_what_the_whole_answer_would(text: str, cuts: list[int]) -
     parts = [text[start:end] for start, end in itertools.pairwise(places)]
     with pieces_guard() as guard:
         try:
-            whole = values.call(guard, CHAT, asked("hi"), Model(answer(text)))["choices"][0]["message"]["content"]
+            whole = values.Way(guard, CHAT).call(asked("hi"), Model(answer(text)))["choices"][0]["message"]["content"]
         except Blocked:
             whole = None
         got: list[Any] = []
         try:
-            for event in values.stream(guard, CHAT, asked("hi", stream=True), Model(Source(chunks(*parts)))):
+            for event in values.Way(guard, CHAT).stream(asked("hi", stream=True), Model(Source(chunks(*parts)))):
                 got.append(event)  # noqa: PERF402
             assert text_of(got) == whole
         except Blocked:
@@ -427,5 +455,5 @@ def test_events_are_json_as_it_came_but_for_what_changed() -> None:
     with pieces_guard() as guard:
         event = chunk({"content": "abc"})
         event["extra"] = {"numbers": [1.5, 2], "more": None}
-        [got, *_] = values.stream(guard, CHAT, asked("hi", stream=True), Model([event]))
+        [got, *_] = values.Way(guard, CHAT).stream(asked("hi", stream=True), Model([event]))
         assert json.dumps(got["extra"]) == json.dumps(event["extra"])

@@ -1,0 +1,294 @@
+"""Whether inputs, answers and calls are still as they were: features of every call, held against a reference."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmguard import semconv
+from llmguard.detectors import drift_alerts, drift_options
+from llmguard.detectors import drift_features as features_of
+from llmguard.detectors.drift_features import CALL, DEFAULT, NAN, OWN, SOURCES, Category, Numeric
+from llmguard.detectors.drift_learnt import Embed, learners, learnt, restore
+from llmguard.detectors.drift_options import FOREVER, PreviousPrompt
+from llmguard.detectors.drift_panes import PANES
+from llmguard.detectors.drift_state import Column, State
+from llmguard.detectors.drift_summary import kll
+from llmguard.detectors.drift_table import Rows
+from llmguard.errors import ConfigurationError
+from llmguard.kernels import deviations
+from llmguard.readings import Alert, Reading
+from llmguard.types import Observation
+
+if TYPE_CHECKING:
+    from llmguard.detectors.drift_report import Report
+
+__all__ = ["Category", "DriftMonitor", "Numeric", "PreviousPrompt", "State"]
+
+_KEPT_ALERTS = 1000
+_MOST_TABLES = 64
+_MOST_DETECTORS = 64
+_FLOATS = {float}
+
+
+class DriftMonitor:
+    """Follows features of every call, and tells when one is no longer as in the reference.
+
+    Thread-safe. Memory does not grow with the calls: each feature has a histogram, exact moments and a sketch of its
+    quantiles. A forked process keeps the reference, and begins to count anew.
+
+    Args:
+        reference: what calls are compared with: the first so many calls, the first so much time, a file that
+            `save` wrote (all that its monitor had seen), a `State`, or `PreviousPrompt`.
+        features: names of `KNOWN` features, and own ones: `Numeric`, `Category`.
+        window: how many calls, or how much time, are compared at most. A sudden drift is noticed after a 64th of it.
+        false_alarms: how many in 10,000 calls may be false at most, over all features together.
+        adapt: after an alarm, what follows makes a new reference.
+        on_drift: told each alert.
+        name: in telemetry and alerts.
+        embed: a vector for a text, for the feature ``topic``; by default guard-mini's.
+        clock: monotonic seconds.
+
+    Raises:
+        ConfigurationError: an option is wrong, or the reference can't be read.
+        MissingExtraError: a package is not installed.
+    """
+
+    def __init__(
+        self,
+        reference: int | timedelta | str | Path | State | PreviousPrompt = 5000,
+        *,
+        features: Iterable[str | Numeric | Category] = DEFAULT,
+        window: int | timedelta = 4096,
+        false_alarms: float = 0.2,
+        adapt: bool = False,
+        on_drift: Callable[[Alert], object] | None = None,
+        name: str = "drift",
+        embed: Embed | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = drift_options.named(name)
+        kll()
+        deviations.compiled()
+        self._features = features_of.checked(features)
+        self._window = drift_options.span("window", window, PANES)
+        self._first, self._previous, given = drift_options.reference(reference)
+        self._given = given
+        self._origin = given.digest()[:16] if given is not None else ""
+        self._adapt, self._clock = adapt, clock
+        self._hearers: list[Callable[[Alert], object]] = [on_drift] if on_drift is not None else []
+        self._alerts: deque[Alert] = deque(maxlen=_KEPT_ALERTS)
+        learn = max(64, min(512, (self._first.calls or 1024) // 2))
+        self._learners = {source: learners(self._features, source, learn, embed) for source in ("input", "output")}
+        self._specs = {source: features_of.specs(self._features, source) for source in SOURCES}
+        self._recorded = {
+            spec.name: str if spec.layout.kind == "category" else (int, float) for spec in self._specs[OWN]
+        }
+        self._plain = str not in self._recorded.values()
+        active = sum(bool(self._specs[source] or self._learners.get(source)) for source in SOURCES)
+        self._level = drift_options.level(false_alarms, active)
+        self._scores = "scores" in self._features
+        self._places: dict[str, dict[str, int]] = {}
+        self._tables: dict[str, Rows] = {}
+        self._versions: dict[str, list[str]] = {}
+        self._lock, self._learning = threading.Lock(), threading.Lock()
+        self._pid = os.getpid()
+        if given is not None:
+            restore(self._learners.values(), given.learnt)
+
+    def observe(self, seen: Observation) -> None:
+        """Take a check, or a call that has ended, into account."""
+        source = CALL if seen.decision is None else seen.decision.stage.value
+        specs = self._specs.get(source)
+        own = self._learners.get(source, ())
+        if specs is None or not (specs or own or self._scores):
+            return
+        values: list[float | str | None] = [spec.of(seen) if spec.of is not None else None for spec in specs]
+        if own:
+            text = "\n".join([text.content for text in seen.texts])
+            with self._learning:
+                for learner in own:
+                    values += learner.values(text)
+        self._add(source, values, features_of.scores(seen) if self._scores else {}, seen.prompt)
+
+    def record(self, values: Mapping[str, float | str | None]) -> None:
+        """Take values of own features into account that no observation holds, those of one call.
+
+        Args:
+            values: by feature; those that are left out are missing.
+
+        Raises:
+            ConfigurationError: there is no such feature, or its value is of another kind.
+        """
+        if not values.keys() <= self._recorded.keys():
+            known = ", ".join(self._recorded) or "none: give features=[Numeric(name)]"
+            raise ConfigurationError(f"no feature {min(values.keys() - self._recorded)!r} is recorded (known: {known})")
+        row = list(map(values.get, self._recorded))
+        for name, kind in self._recorded.items() if not self._plain or set(map(type, row)) != _FLOATS else ():
+            value = values.get(name)
+            if value is not None and not isinstance(value, kind):
+                right = "a word" if kind is str else "a number"
+                raise ConfigurationError(f"the feature {name!r} is {right}, not a {type(value).__name__}")
+        self._add(OWN, row, {}, ("", "", ""))
+
+    def _add(
+        self, source: str, values: list[float | str | None], found: Mapping[str, float], prompt: tuple[str, str, str]
+    ) -> None:
+        if os.getpid() != self._pid:
+            self._forked()
+        with self._lock:
+            key = source if self._previous is None else f"{source} {prompt[0]}@{prompt[1]}"
+            rows = self._tables.get(key)
+            if rows is None:
+                rows = self._new(source, key, prompt)
+            row: Sequence[float] = rows.columns.row(values)
+            if self._scores:
+                row = self._with_scores(rows, source, key, row, found)
+            changes = rows.add(row)
+            told = [drift_alerts.alert(self.name, change, rows.origin, self._window) for change in changes]
+        for alert in told:
+            self._alerts.append(alert)
+            for hear in self._hearers:
+                hear(alert)
+
+    def _with_scores(
+        self, rows: Rows, source: str, key: str, row: Sequence[float], found: Mapping[str, float]
+    ) -> Sequence[float]:
+        places = self._places.setdefault(key, {})
+        for detector in found:
+            if detector not in places and len(places) < _MOST_DETECTORS:
+                places[detector] = rows.column(features_of.score_spec(source, detector))
+        made = [*row, *[NAN] * (len(rows.columns.specs) - len(row))]
+        for detector, score in found.items():
+            if detector in places:
+                made[places[detector]] = score
+        return made
+
+    def _new(self, source: str, key: str, prompt: tuple[str, str, str]) -> Rows:
+        specs = [*self._specs[source], *[spec for own in self._learners.get(source, ()) for spec in own.specs]]
+        first = self._first if self._previous is None else FOREVER
+        rows = Rows(specs, first, self._window, self._level, self._clock, adapt=self._adapt)
+        if self._given is not None:
+            table = self._given.tables.get(key)
+            if table is not None:
+                self._columns_of(rows, source, key, table.columns)
+                rows.given({name: column.seen for name, column in table.columns.items()}, self._origin)
+        elif self._previous is not None:
+            versions = self._versions.setdefault(f"{source} {prompt[0]}", [])
+            for before in reversed(versions):
+                held = self._tables.get(before)
+                if held is not None and held.calls >= self._previous.calls:
+                    table = held.table()
+                    self._columns_of(rows, source, key, table.columns)
+                    rows.given({name: column.seen for name, column in table.columns.items()}, before)
+                    break
+            versions.append(key)
+            if len(self._tables) >= _MOST_TABLES:
+                oldest = next(iter(self._tables))
+                del self._tables[oldest]
+                self._places.pop(oldest, None)
+        self._tables[key] = rows
+        return rows
+
+    def _columns_of(self, rows: Rows, source: str, key: str, columns: Mapping[str, Column]) -> None:
+        """Make the columns of detectors that another state knows."""
+        start = f"{source}.score."
+        for name in columns:
+            if self._scores and name.startswith(start):
+                detector = name.removeprefix(start)
+                self._places.setdefault(key, {})[detector] = rows.column(features_of.score_spec(source, detector))
+
+    def _forked(self) -> None:
+        """In a forked process: the parent has what was counted, so only what was learnt stays."""
+        self._lock, self._learning = threading.Lock(), threading.Lock()
+        self._pid = os.getpid()
+        parents, self._tables, self._places, self._versions = self._tables, {}, {}, {}
+        with self._lock:
+            for key, rows in parents.items():
+                source = key.partition(" ")[0]
+                if self._previous is None and (reference := rows.reference()):
+                    made = self._new(source, key, ("", "", ""))
+                    self._columns_of(made, source, key, {name: Column(own, own) for name, own in reference.items()})
+                    made.given(reference, rows.origin)
+
+    def alerts(self) -> tuple[Alert, ...]:
+        """The last alerts, at most 1000, the newest last."""
+        return tuple(self._alerts)
+
+    def subscribe(self, hear: Callable[[Alert], object]) -> None:
+        """Have each further alert told to ``hear``, on the thread that noticed."""
+        self._hearers.append(hear)
+
+    @property
+    def drifting(self) -> tuple[str, ...]:
+        """The features that drift now."""
+        with self._lock:
+            return tuple([name for rows in self._tables.values() for name in rows.drifting])
+
+    def readings(self) -> list[Reading]:
+        """How far the last window of each feature is from its reference, as `llmguard.drift.score`."""
+        with self._lock:
+            compared = [(rows.origin, *one) for rows in self._tables.values() for one in rows.compared()]
+        return drift_alerts.readings(self.name, compared)
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        """The same by feature and statistic."""
+        found: dict[str, dict[str, float]] = {}
+        for one in self.readings():
+            found.setdefault(one.labels[semconv.DRIFT_FEATURE], {})[one.labels[semconv.DRIFT_STATISTIC]] = one.value
+        return found
+
+    def state(self) -> State:
+        """All that it knows, a copy."""
+        with self._lock:
+            tables = {key: rows.table() for key, rows in self._tables.items()}
+        return State(tables, learnt(self._learners.values()))
+
+    def save(self, path: str | Path) -> None:
+        """Write the state: aside, and put in the file's place when it is on the disk.
+
+        Raises:
+            ConfigurationError: the file can't be written; an old one is as it was.
+        """
+        self.state().save(path)
+
+    def restore(self, state: str | Path | State) -> None:
+        """Go on from what was saved; what this monitor has seen is forgotten. The panes of the last window begin empty.
+
+        Raises:
+            ConfigurationError: the file can't be read or its features have other bins; all is as it was.
+        """
+        state = state if isinstance(state, State) else State.load(state)
+        with self._lock:
+            before = self._tables, self._places, self._versions
+            self._tables, self._places, self._versions = {}, {}, {}
+            try:
+                for key, table in state.tables.items():
+                    source, _, prompt = key.partition(" ")
+                    if source not in self._specs:
+                        continue
+                    name, _, version = prompt.rpartition("@")
+                    rows = self._new(source, key, (name, version, ""))
+                    self._columns_of(rows, source, key, table.columns)
+                    rows.restore(table)
+                restore(self._learners.values(), state.learnt)
+            except BaseException:
+                self._tables, self._places, self._versions = before
+                raise
+
+    def report(self) -> Report:
+        """Its reference and its last windows for Evidently, whose report says how they differ.
+
+        Raises:
+            ConfigurationError: there is no reference yet, or nothing behind it.
+            MissingExtraError: evidently is not installed.
+        """
+        from llmguard.detectors.drift_report import windows
+
+        return windows(self.state())

@@ -1,0 +1,125 @@
+"""What models say of a sentence beside its documents: which words lack support, how near it is, whether it follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmguard.detectors import model_options
+from llmguard.detectors.model_options import ModelOptions
+from llmguard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from llmguard.inference.card import Head
+
+_ENTAILED = ("entailment", "entailed", "entails", "label_entailment", "supported", "consistent")
+
+
+class Words(NamedTuple):
+    """How little a model finds a sentence supported, and where in it the worst words stand, if it scores words."""
+
+    score: float
+    place: tuple[int, int] | None
+
+
+class PairReader:
+    """A model with a head that reads a sentence beside documents; with an embedding too, if it has one.
+
+    Args:
+        options: which model runs where.
+        head: that head; by default ``grounding``, or the only one.
+
+    Raises:
+        ConfigurationError: an option is wrong or does not fit the model.
+        ModelLoadError: the model can't be loaded.
+    """
+
+    def __init__(self, options: ModelOptions, head: str | None) -> None:
+        self.encoder = options.encoder()
+        self._head = model_options.chosen_head(self.encoder, "grounding", head, "pair", "pair_tokens")
+        embeddings = [one.name for one in self.encoder.card.heads if one.kind == "embedding"]
+        self._embedding = embeddings[0] if embeddings else None
+
+    def read(self, documents: str, sentences: Sequence[str]) -> list[Words]:
+        """Each sentence beside all parts of the documents: of each word the support by the part that has most."""
+        return [self._worst(own) for own in self.encoder.encode_pairs([documents] * len(sentences), sentences)]
+
+    def _worst(self, encoded: Any) -> Words:
+        best: dict[tuple[int, int], NDArray[np.float32]] = {}
+        places: dict[tuple[int, int], NDArray[np.int32]] = {}
+        for window, row in zip(encoded.windows, encoded.rows, strict=True):
+            at = (window.start, window.end)
+            scores = row[self._head.name]
+            if self._head.by_token:
+                own = window.offsets[:, 0] >= 0
+                scores, places[at] = scores[own, 0], window.offsets[own]
+            best[at] = np.minimum(best[at], scores) if at in best else scores
+        worst = max(best, key=lambda at: float(best[at].max(initial=0.0)), default=None)
+        if worst is None:
+            return Words(0.0, None)
+        score = float(best[worst].max(initial=0.0))
+        return Words(score, _around(places[worst], best[worst]) if worst in places and score else None)
+
+    def cosines(self, sentences: Sequence[str], passages: Sequence[Sequence[str]]) -> list[float | None]:
+        """For each sentence the cosine with the nearest of its passages; None without an embedding or a passage."""
+        if self._embedding is None:
+            return [None] * len(sentences)
+        every = list(dict.fromkeys([*sentences, *(text for own in passages for text in own)]))
+        vectors = dict(zip(every, map(self._vector, self.encoder.encode(every)), strict=True))
+        return [
+            max([float(vectors[sentence] @ vectors[text]) for text in own], default=None)
+            for sentence, own in zip(sentences, passages, strict=True)
+        ]
+
+    def _vector(self, encoded: Any) -> NDArray[np.float32]:
+        if not encoded.rows or self._embedding is None:
+            return np.zeros(1, np.float32)
+        mean = encoded.stacked(self._embedding).mean(axis=0)
+        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), np.float32)
+
+
+def _around(places: NDArray[np.int32], scores: NDArray[np.float32]) -> tuple[int, int]:
+    """Where the least supported token stands, with its neighbours that are hardly better supported."""
+    first = last = int(scores.argmax())
+    enough = scores[first] / 2
+    while first and scores[first - 1] >= enough:
+        first -= 1
+    while last + 1 < len(scores) and scores[last + 1] >= enough:
+        last += 1
+    return int(places[first][0]), int(places[last][1])
+
+
+class InferenceReader:
+    """A classifier of natural language inference: does a sentence follow from a passage?
+
+    Args:
+        options: which model runs where; an exported sequence classifier.
+
+    Raises:
+        ConfigurationError: an option is wrong, or the model has no label for entailment.
+        ModelLoadError: the model can't be loaded.
+    """
+
+    def __init__(self, options: ModelOptions) -> None:
+        self.encoder = options.encoder()
+        self._head = self._chosen()
+        labels = [label.lower() for label in self._head.labels]
+        self._column = next(labels.index(name) for name in _ENTAILED if name in labels)
+
+    def _chosen(self) -> Head:
+        for head in self.encoder.card.heads:
+            if head.kind == "labels" and any(label.lower() in _ENTAILED for label in head.labels):
+                return head
+        raise ConfigurationError(
+            f"option 'nli': the model {self.encoder.card.name!r} has no label for entailment ({', '.join(_ENTAILED)})"
+        )
+
+    def read(self, premises: Sequence[str], sentences: Sequence[str]) -> list[float]:
+        """For each sentence the probability that its premise does not entail it: by the part of it that does most."""
+        found = self.encoder.encode_pairs(premises, sentences)
+        return [
+            1.0 - max([float(row[self._head.name][self._column]) for row in own.rows], default=1.0) for own in found
+        ]
