@@ -17,6 +17,8 @@ NAMES = (
     "cascade",
     "batching",
     "calls",
+    "exporters",
+    "audit",
     "streaming",
     "proxy",
 )

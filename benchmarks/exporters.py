@@ -43,10 +43,11 @@ def main() -> bool:
 def _main(directory: Path) -> bool:
     quiet = TelemetrySettings(enabled=False)
     tracing, metering = providers()
-    nowhere, jsonl, full = (
+    processors = [
         Processor(exporter, max_queue=1 << 20)
         for exporter in (Nowhere(), JsonlExporter(directory / "a.jsonl"), JsonlExporter(directory / "b.jsonl"))
-    )
+    ]
+    nowhere, jsonl, full = processors
     none = Guard(POLICY, telemetry=quiet)
     guards = {
         "none": none,
@@ -74,14 +75,17 @@ def _main(directory: Path) -> bool:
     row("a record of a decision with ten findings", microseconds(took["record"]), "off the caller's path")
     for guard in guards.values():
         guard.close()
-    for processor in (nowhere, jsonl, full):
+    for processor in processors:
         processor.shutdown()
-        row(f"records of {type(processor.exporter).__name__} dropped", f"{processor.counts.dropped:,}")
+    dropped, sent = (
+        sum(column) for column in zip(*((p.counts.dropped, p.counts.exported) for p in processors), strict=True)
+    )
+    row("records dropped", f"{dropped:,}", f"of {dropped + sent:,}")
 
     batch = [record(seen)] * BATCH
     for exporter, what in (
         (JsonlExporter(directory / "c.jsonl"), "JSON lines"),
-        (JsonlExporter(directory / "d.jsonl", fsync=True), "JSON lines, each batch on the disk"),
+        (JsonlExporter(directory / "d.jsonl", fsync=True), "JSON lines with fsync"),
         (ParquetExporter(directory / "parquet"), "Parquet"),
     ):
         row(f"{what}, records of ten findings a second", f"{_rate(exporter, batch):,.0f}", f"batches of {BATCH}")

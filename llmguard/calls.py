@@ -242,7 +242,10 @@ class Guarded:
             decision = due.finish()[0]
             if decision.blocked:
                 return decision, None
-            if due is check:
+            # A string that was cleared as it is stands there already; a list may have been changed meanwhile.
+            if due is check and (
+                decision.modified or any(type(value) is not str for value in bound.arguments.values())
+            ):
                 self.texts.put(bound, stage, decision.texts)
         return None, beside
 

@@ -37,7 +37,7 @@ def read(value: object, role: Role, path: str = "") -> list[Text]:
     Raises:
         TypeError: the value, or a part of it, is of another type; names the type and the place.
     """
-    return list(_read(value, role, path))
+    return [Text(value, role, path)] if isinstance(value, str) else list(_read(value, role, path))
 
 
 def _read(value: object, role: Role, path: str) -> Iterator[Text]:

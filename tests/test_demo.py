@@ -8,9 +8,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 
-def run(**environment: str) -> str:
+def run(example: str = "demo", **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "examples/demo.py"],
+        [sys.executable, f"examples/{example}.py"],
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -20,6 +20,12 @@ def run(**environment: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_the_example_of_monitors_tells_of_drift_and_of_a_group() -> None:
+    printed = run("monitors")
+    assert "input.length has drifted" in printed
+    assert "nationality.migrant" in printed
 
 
 def test_twenty_exchanges_with_the_stand_in() -> None:

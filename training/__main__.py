@@ -49,6 +49,11 @@ def main() -> None:
         state = torch.load(out / "checkpoint.pt", weights_only=True, map_location="cpu")
         model.load_state_dict(state["shadow"])
         model.eval()
+    elif options.average:
+        parts = [torch.load(path, weights_only=True, map_location="cpu") for path in options.average]
+        model.load_state_dict({name: sum(part[name] for part in parts) / len(parts) for name in parts[0]})
+        model.eval()
+        torch.save(model.state_dict(), weights)
     elif options.resume and weights.exists():
         model.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
         model.eval()
@@ -84,6 +89,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--start", type=Path, help="weights.pt of an earlier run to go on from, on new data")
+    parser.add_argument("--average", type=Path, nargs="+", help="weights.pt of runs whose mean is taken, untrained")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     parser.add_argument("--as-it-is", action="store_true", help="measure and export the last checkpoint")
     parser.add_argument("--limit", type=int, default=None, help="rows of each dev set, for a trial")

@@ -30,7 +30,7 @@ _CALIBRATION = 300
 _DATA = Path(__file__).parent / "data.json"
 _PAIRS = 60  # of each groundedness set; their long contexts take most of the time
 _MOVED = 0.005  # of a figure, what rounding may cost before it is told
-VERSION = "1"
+VERSION = "2"
 
 
 def export(

@@ -15,6 +15,7 @@ from rich.table import Table
 from llmguard.errors import ConfigurationError
 from llmguard.exporters import audit_erasure, audit_keys, audit_read
 from llmguard.exporters.audit_verify import verify as verified
+from llmguard.exporters.record import from_dict
 
 app = typer.Typer(
     name="audit",
@@ -42,7 +43,7 @@ def verify(
     head: Annotated[str, typer.Option(help="SEQUENCE:HASH that an earlier run printed: must still be there.")] = "",
     as_json: _Json = False,
 ) -> None:
-    """Reads all of a log, and names each line that was changed, removed, moved, doubled or cut off; ends with 1 then."""
+    """Reads all of a log; ends with 1 and names each line that was changed, removed, moved, doubled or cut off."""
     found = verified(log, public_keys=public_key or (), head=_head(head) if head else None)
     if as_json:
         said = {name: getattr(found, name) for name in found.__slots__ if name != "problems"}
@@ -77,11 +78,14 @@ def show(
         if kind != "record" or said is None:
             table.add_row(str(n), "", kind if said is not None else f"{kind}, erased")
             continue
-        at = datetime.fromtimestamp(said["at"] / 1e9, UTC).isoformat(" ", "milliseconds")
-        found = ", ".join(sorted({f"{one['detector']}/{one['category']}" for one in said["findings"]}))
-        policy = " ".join([said["policy"]["name"], said["policy"]["version"]])
-        row = [str(n), at, said["kind"], said["stage"], said["action"], policy, found]
-        table.add_row(*row, said["model"], said["conversation"])
+        try:
+            seen = from_dict(said)
+        except ValueError as error:
+            raise ConfigurationError(f"sequence {n}: {error}: verify the log", source=str(log)) from None
+        at = datetime.fromtimestamp(seen.at / 1e9, UTC).isoformat(" ", "milliseconds")
+        found = ", ".join(sorted({f"{one.detector}/{one.category}" for one in seen.findings}))
+        policy = f"{seen.policy.name} {seen.policy.version}"
+        table.add_row(str(n), at, seen.kind, seen.stage, seen.action, policy, found, seen.model, seen.conversation)
     Console(markup=False, highlight=False).print(table)
 
 

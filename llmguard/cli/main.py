@@ -10,7 +10,7 @@ import typer
 import typer.core
 
 import llmguard
-from llmguard.cli import detectors, drift, models, policy
+from llmguard.cli import audit, detectors, drift, models, policy
 from llmguard.cli.check import check
 from llmguard.cli.doctor import doctor
 from llmguard.cli.eval import evaluation
@@ -40,6 +40,7 @@ app.command()(serve)
 app.add_typer(policy.app, name="policy")
 app.add_typer(models.app, name="models")
 app.add_typer(drift.app, name="drift")
+app.add_typer(audit.app, name="audit")
 
 
 def _version(wanted: bool) -> None:

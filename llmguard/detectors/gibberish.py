@@ -52,21 +52,20 @@ _NUMBERS = bytes(
 )
 
 
-def _kinds() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """By the number of a pair: whether it is one of letters, and whether it is a rare one."""
-    letters = np.zeros((_LETTERS, _LETTERS), np.int64)
-    letters[1:, 1:] = 1
-    rare = np.zeros_like(letters)
+def _kinds() -> NDArray[np.int64]:
+    """By the number of a pair: 1 for one of letters, and 65,536 more for a rare one, so that one sum counts both."""
+    kinds = np.zeros((_LETTERS, 256), np.int64)
+    kinds[1:, 1:_LETTERS] = 1
     number = string.ascii_lowercase.index
     for first, followers in _RARE.items():
         for follower in followers:
-            rare[number(first) + 1, number(follower) + 1] = 1
-    return letters.ravel(), rare.ravel()
+            kinds[number(follower) + 1, number(first) + 1] += 1 << 16
+    return kinds.ravel()
 
 
-_IS_PAIR, _IS_RARE = _kinds()
-#: Both in one number, so that one sum counts both.
-_KIND = (_IS_PAIR + (_IS_RARE << 16)).astype(np.int32)
+_KIND = _kinds()
+#: Two neighbouring bytes, the first one the lower.
+_PAIR = np.dtype("<u2")
 
 
 def _encoded(block: str) -> bool:
@@ -86,11 +85,12 @@ def gibberish(
     totals: list[int] = []
     for first in range(0, len(content) - 1, _STEP):
         data = content[first : first + _STEP + 1].encode("ascii", "replace").translate(_NUMBERS)
-        numbers = np.frombuffer(data, np.uint8)
-        pairs = numbers[:-1].astype(np.uint16)
-        pairs *= _LETTERS
-        pairs += numbers[1:]
-        totals += np.add.reduceat(_KIND[pairs], np.arange(0, len(pairs), BLOCK)).tolist()
+        # Each byte with the next one: neighbours overlap, so nothing is computed nor copied.
+        kinds = _KIND[np.ndarray(len(data) - 1, _PAIR, data, 0, 1)]
+        if len(kinds) <= BLOCK:  # most texts are short, and this is quicker
+            totals.append(int(np.add.reduce(kinds)))
+        else:
+            totals += np.add.reduceat(kinds, range(0, len(kinds), BLOCK)).tolist()
     joined: list[tuple[int, int, float]] = []
     for block, total in enumerate(totals):
         rare, letters = total >> 16, total & 0xFFFF

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？｡।]+[”’」』）]*|\n+")
+# The look behind keeps a run of marks that ends no sentence from being tried at each of them.
+_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？｡।]+[”’」』）]*|\n+")
 _ABBREVIATED = re.compile(
     r"(?:^|[\s(\[\"'“])(?:[A-Za-z]|e\.g|i\.e|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|No|Nr|Inc|Ltd|Co|Corp|cf|al|fig|p|pp)\.$"
 )

@@ -144,9 +144,13 @@ class AuditLog:
             self._pid, self._timer = os.getpid(), None  # a forked child has none of its parent's threads
         if self._timer is None:
             wait = self._checkpoint_s if self._chain.synced else min(self._interval_s, self._checkpoint_s)
-            self._timer = threading.Timer(wait, self._late)
-            self._timer.daemon = True
-            self._timer.start()
+            timer = threading.Timer(wait, self._late)
+            timer.daemon = True
+            try:
+                timer.start()
+            except RuntimeError:  # the interpreter ends: who exports now flushes, too
+                return
+            self._timer = timer
 
     def _late(self) -> None:
         try:

@@ -37,39 +37,6 @@ class Keys(NamedTuple):
         return cls(own[0] if own else None, cipher[0] if cipher else None)
 
 
-class Header(NamedTuple):
-    """What the first line of a file says.
-
-    Attributes:
-        log: id of the log.
-        file: number of the file.
-        at: when it was begun, in nanoseconds since 1970.
-        cipher: ``AES-256-GCM`` or "".
-        key: id of the key that its records are encrypted by, or "".
-        salt: of the file's own key.
-    """
-
-    log: str
-    file: int
-    at: int
-    cipher: str
-    key: str
-    salt: str
-
-
-def header(line: lines.Line | None) -> Header | None:
-    """What the first line of a file says, or None when it is no first line."""
-    if line is None or line.kind != lines.FILE:
-        return None
-    try:
-        said = line.value()
-        if (said["format"], said["version"]) != (lines.FORMAT, lines.VERSION):
-            return None
-        return Header(*[said[name] for name in Header._fields])
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
 class Chain:
     """Adds lines at the end of a log. Everything but `locked` is called while it is held.
 
@@ -85,6 +52,7 @@ class Chain:
     def __init__(self, directory: Path, own: Keys) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(files.opened(directory / files.FILES))
         self._own = own
         self._sign: Callable[[bytes], bytes] | None = None
         self._signer = ""
@@ -96,12 +64,12 @@ class Chain:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._guard: int | None = None
         self._handle: int | None = None
         self._points: int | None = None
         self._cipher: keys.FileCipher | None = None
-        self._header = Header("", 0, 0, "", "", "")
+        self._header = lines.Header("", 0, 0, "", "", "")
         self._n, self._hash, self.size = 0, lines.START, 0
         self.synced = True
 
@@ -158,7 +126,7 @@ class Chain:
         there = files.numbers(self.directory)
         if not there:
             self._n, self._hash = 0, lines.START
-            self._header = Header(secrets.token_hex(16), 0, 0, "", "", "")
+            self._header = lines.Header(secrets.token_hex(16), 0, 0, "", "", "")
             self._begin(1)
             return
         last, end = self._open(there[-1])
@@ -168,7 +136,7 @@ class Chain:
                 break
             handle = os.open(files.path(self.directory, number), os.O_RDONLY)
             try:
-                found = found if found.log else header(lines.parse(files.first(handle))) or found
+                found = found if found.log else lines.header(lines.parse(files.first(handle))) or found
                 last = last or files.last(handle, lines.parse)[0]
             finally:
                 os.close(handle)
@@ -192,7 +160,9 @@ class Chain:
         if end.torn:
             os.ftruncate(self._handle, end.size)
         self.size, self.synced = end.size, False
-        self._header = header(lines.parse(files.first(self._handle))) or self._header._replace(log="", file=number)
+        self._header = lines.header(lines.parse(files.first(self._handle))) or self._header._replace(
+            log="", file=number
+        )
         self._new_cipher()
         return last, end
 
@@ -202,7 +172,7 @@ class Chain:
             os.close(self._handle)
         salt = secrets.token_hex(_SALT) if self._key else ""
         cipher = keys.CIPHER if self._key else ""
-        self._header = Header(self._header.log, number, time.time_ns(), cipher, self._key, salt)
+        self._header = lines.Header(self._header.log, number, time.time_ns(), cipher, self._key, salt)
         self._handle = files.opened(files.path(self.directory, number))
         self.size = 0
         self._new_cipher()

@@ -80,8 +80,8 @@ def _aside(file: Path, conversation: str, ring: Keyring, token: str) -> list[int
     gone = [line.n for line, said in bodies(file, ring, about=conversation) if said.get("conversation") == conversation]
     if gone:
         erased = set(gone)
-        with file.open("rb") as old, file.with_name(file.name + _ASIDE + token).open("xb") as new:
-            os.fchmod(new.fileno(), os.fstat(old.fileno()).st_mode & 0o777)
+        aside = file.with_name(file.name + _ASIDE + token)
+        with file.open("rb") as old, os.fdopen(files.opened(aside), "wb") as new:
             for raw in old:
                 line = lines.parse(raw)
                 new.write(line.erased() if line is not None and line.n in erased else raw)
@@ -118,15 +118,13 @@ def _finish(directory: Path) -> None:
     """Put files in place that the log speaks of; others are of an erasure that was never said, and go."""
     if not (asides := _asides(directory)):
         return
-    tokens = set()
+    said: list[bytes] = []
     for number in files.numbers(directory):
         with files.path(directory, number).open("rb") as file:
-            for raw in file:
-                if b'"kind":"erasure"' in raw and (line := lines.parse(raw)) is not None and line.kind == lines.ERASURE:
-                    tokens.add(line.value()["token"])
+            said += [raw for raw in file if b'"kind":"erasure"' in raw and lines.parse(raw) is not None]
     for aside in asides:
         name, _, token = aside.name.partition(_ASIDE)
-        if token in tokens and aside.with_name(name).exists():
+        if any(b'"token":"%b"' % token.encode() in raw for raw in said) and aside.with_name(name).exists():
             aside.replace(aside.with_name(name))
         else:
             aside.unlink()
@@ -148,7 +146,8 @@ def retire(chain: Chain, before: int) -> None:
             line = lines.parse(files.first(handle))
         finally:
             os.close(handle)
-        if line is None or line.kind != lines.FILE or line.value()["at"] > before:
+        begun = lines.header(line)
+        if line is None or begun is None or begun.at > before:
             break
         full.append(number)
         last, hashed = line.n - 1, line.prev

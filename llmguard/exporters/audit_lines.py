@@ -106,6 +106,40 @@ class Checkpoint(NamedTuple):
         return sha256(self.head).hexdigest()
 
 
+class Header(NamedTuple):
+    """What the first line of a file says.
+
+    Attributes:
+        log: id of the log.
+        file: number of the file.
+        at: when it was begun, in nanoseconds since 1970.
+        cipher: ``AES-256-GCM`` or "".
+        key: id of the key that its records are encrypted by, or "".
+        salt: of the file's own key.
+    """
+
+    log: str
+    file: int
+    at: int
+    cipher: str
+    key: str
+    salt: str
+
+
+def header(line: Line | None) -> Header | None:
+    """What the first line of a file says, or None when it is no first line."""
+    if line is None or line.kind != FILE:
+        return None
+    try:
+        said = line.value()
+        found = Header(*[said[name] for name in Header._fields])
+        known = (said["format"], said["version"]) == (FORMAT, VERSION)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    kinds = [int if name in ("file", "at") else str for name in Header._fields]
+    return found if known and all(map(isinstance, found, kinds)) else None
+
+
 def link(n: int, prev: str, kind: str, salt: str, body: str) -> tuple[str, str]:
     """A new line, and its hash."""
     total = sha256((salt + body).encode()).hexdigest()

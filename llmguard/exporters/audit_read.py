@@ -14,7 +14,6 @@ from llmguard.errors import ConfigurationError
 from llmguard.exporters import audit_files as files
 from llmguard.exporters import audit_keys as keys
 from llmguard.exporters import audit_lines as lines
-from llmguard.exporters.audit_chain import header
 from llmguard.exporters.record import identifier
 
 
@@ -51,7 +50,7 @@ class Keyring:
         Raises:
             ConfigurationError: its key is not here, or its first line is none.
         """
-        head = header(lines.parse(first))
+        head = lines.header(lines.parse(first))
         if head is None:
             raise ConfigurationError("audit: the first line is no file's: verify the log", source=str(file), line=1)
         if not head.key:

@@ -12,7 +12,6 @@ from llmguard.errors import ConfigurationError
 from llmguard.exporters import audit_files as files
 from llmguard.exporters import audit_keys as keys
 from llmguard.exporters import audit_lines as lines
-from llmguard.exporters.audit_chain import header
 from llmguard.exporters.audit_order import Order
 
 _MOST = 1000
@@ -170,16 +169,17 @@ class _Check:
                     self.order.unknown(name)
                     continue
                 if place == 0:
-                    self.begins.append((line.n, name))
-                if place == 0 and ((head := header(line)) is None or head.file != number):
-                    self._tell(name, line.n, "moved", "the file begins with a line that is not its own")
-                elif place == 0 and head is not None:
-                    self._same_log(name, line, head.log)
+                    self._first_line(number, name, line)
                 self._line(name, line)
 
-    def _same_log(self, name: str, line: lines.Line, log: str) -> None:
-        self.found.log = self.found.log or log
-        if log != self.found.log:
+    def _first_line(self, number: int, name: str, line: lines.Line) -> None:
+        self.begins.append((line.n, name))
+        head = lines.header(line)
+        if head is None or head.file != number:
+            self._tell(name, line.n, "moved", "the file begins with a line that is not its own")
+            return
+        self.found.log = self.found.log or head.log
+        if head.log != self.found.log:
             self._tell(name, line.n, "moved", "the file is of another log")
 
     def _line(self, name: str, line: lines.Line) -> None:
@@ -202,7 +202,7 @@ class _Check:
                 self.retired.append((int(said["through"]), int(said["last"]), str(said["hash"])))
             elif line.kind == lines.ERASURE:
                 self.claimed += [(int(first), int(last), line.n) for first, last in line.value()["sequences"]]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             self._tell(name, line.n, "changed", "it does not say what was taken out")
 
     def _check_start(self) -> None:

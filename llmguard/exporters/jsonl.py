@@ -157,6 +157,8 @@ class JsonlExporter:
         now = datetime.now(UTC)
         while (aside := self.path.with_name(f"{self.path.stem}.{now:{_STAMP}}{self.path.suffix}")).exists():
             now += timedelta(microseconds=1)
+        if fcntl is None:
+            self._close()  # Windows renames no file that is open
         self.path.rename(aside)
         if self._keep is not None:
             old = rotated(self.path)

@@ -6,7 +6,7 @@ transport, a middleware, a proxy) is a thin edge over the same code, and none ha
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from llmguard.calls import Checks
@@ -51,6 +51,12 @@ class Cleared(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Cleared({len(self.data)} bytes, blocked={self.blocked is not None})"
+
+
+def _compared(texts: Sequence[Text]) -> tuple[Text, ...]:
+    """Those of a request that its answer is compared with."""
+    asked = [text for text in texts if text.role is Role.USER][-1:]
+    return (*[text for text in texts if text.role in _SOURCES], *asked)
 
 
 class Exchange:
@@ -146,8 +152,7 @@ class Exchange:
     ) -> Steps[Cleared]:
         begun = self._begun(body, model, restore)
         edits: dict[str, str] = {}
-        documents: list[Text] = []
-        asked: list[Text] = []
+        told: list[Text] = []
         for check, parts in begun:
             if check.pending:
                 yield check
@@ -155,15 +160,12 @@ class Exchange:
             if decision.blocked:
                 return Cleared(b"", decision)
             for part, text in zip(parts, decision.texts, strict=True):
-                if part.role in _SOURCES:
-                    documents.append(Text(text, part.role, part.path))
-                elif part.role is Role.USER:
-                    asked = [Text(text, part.role, part.path)]
+                told.append(Text(text, part.role, part.path))
                 new = self.restored(part.stage, text) if restore else text
                 if new != part.content:
                     edits[part.path] = new
         if not restore:
-            self.documents = (*documents, *asked)
+            self.documents = _compared(told)
         if edits and length is not None:
             data, length = kserve_binary.rewrite(data, length, edits, body.spoken)
         elif edits:

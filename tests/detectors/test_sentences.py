@@ -25,6 +25,12 @@ def test_where_sentences_end(text: str, expected: list[str]) -> None:
     assert [text[start:end] for start, end in sentences(text)] == expected
 
 
+@pytest.mark.parametrize("run", ["!", ".", "?!", '."', "。”", "\n", "a. "])
+def test_a_long_run_of_marks_takes_no_long_time(run: str) -> None:
+    text = run * (1_000_000 // len(run))  # in quadratic time this would take hours
+    assert sentences(text + "x")
+
+
 @given(st.text(alphabet="ab.! \n\t\"'。é", max_size=200))
 def test_nothing_but_white_space_lies_between_them(text: str) -> None:
     last = 0

@@ -233,6 +233,23 @@ def test_a_killed_process_loses_nothing_that_was_exported(tmp_path: Path) -> Non
         assert len(there) >= done
 
 
+def test_what_another_was_writing_when_it_was_killed_is_cut_off_by_who_lives(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path)
+    log.export(records(2))
+    other = AuditLog(tmp_path)
+    other.export(records(2, 2))
+    other.shutdown()
+    whole = files.path(tmp_path, 1).read_bytes()
+    with files.path(tmp_path, 1).open("ab") as file:
+        file.write(b'{"n":6,"kind":"rec')
+    assert [(found.sequence, found.what) for found in verify(tmp_path).problems] == [(6, "torn")]
+    log.export(records(2, 4))
+    log.shutdown()
+    assert files.path(tmp_path, 1).read_bytes().startswith(whole)
+    assert kept(tmp_path) == list(range(6))
+    assert verify(tmp_path).ok
+
+
 def _write(directory: Path, start: int, ready: Any) -> None:
     ready.wait()
     log = AuditLog(directory, max_bytes=20_000, checkpoint_records=20, encryption_key=SEALING)
@@ -485,6 +502,22 @@ def test_no_content_is_in_any_file(tmp_path: Path) -> None:
     assert verify(tmp_path).records == 3
     for path in tmp_path.iterdir():
         assert secret.encode() not in path.read_bytes()
+
+
+def test_what_waits_at_the_end_of_the_interpreter_is_kept(tmp_path: Path) -> None:
+    script = """
+import sys
+from llmguard.exporters.audit import AuditLog
+from llmguard.exporters.processor import Processor
+from llmguard.types import Observation
+processor = Processor(AuditLog(sys.argv[1]), delay_s=600)
+for at in range(3):
+    processor.observe(Observation(None, at=1.0 + at))
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    found = verify(tmp_path)
+    assert (found.problems, found.records) == ([], 3)
+    assert json.loads((tmp_path / files.CHECKPOINTS).read_text().splitlines()[-1])["n"] == found.head[0]
 
 
 def test_records_are_what_as_dict_says(tmp_path: Path) -> None:

@@ -133,8 +133,8 @@ def test_a_call_is_told_once_with_its_tokens_and_without_its_words(server: Serve
     assert "gen_ai.response.time_to_first_chunk" in streamed
     assert "error.type" in left
     told = [  # not the ids, whose digits may spell anything
-        (span.name, dict(span.attributes or {}), [dict(e.attributes or {}) for e in span.events], span.status.description)
-        for span in sdk.span_exporter.get_finished_spans()
+        (one.name, dict(one.attributes or {}), [dict(e.attributes or {}) for e in one.events], one.status.description)
+        for one in sdk.span_exporter.get_finished_spans()
     ]
     assert "abc" not in str(told)
 
