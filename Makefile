@@ -32,7 +32,7 @@ test-litellm: $(VENV)-litellm/.ready
 	$(VENV)-litellm/bin/python -m pytest tests/integrations/clients/test_litellm.py tests/integrations/clients/test_litellm_guardrail.py $(PYTEST_ARGS)
 
 # Against servers that are built or installed for it, in environments of their own (docs/servers.md).
-test-slow: $(VENV)/.dev $(foreach one,llama triton mlserver phoenix,$(VENV)-$(one)/.ready) $(VENV)-litellm/.proxy
+test-slow: $(VENV)/.dev $(foreach one,llama triton mlserver litellm phoenix,$(VENV)-$(one)/.ready)
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 	$(VENV)-llama/bin/python -m pytest tests/servers/test_llama_in_process.py $(PYTEST_ARGS)
 
@@ -84,11 +84,7 @@ $(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)-litellm/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-litellm
-	$(VENV)-litellm/bin/python -m pip install --quiet -e '.[pii,keywords,secrets]' litellm==1.106.2 pytest pytest-asyncio pytest-cov hypothesis
-	touch $@
-
-$(VENV)-litellm/.proxy: $(VENV)-litellm/.ready
-	$(VENV)-litellm/bin/python -m pip install --quiet 'litellm[proxy]==1.106.2'
+	$(VENV)-litellm/bin/python -m pip install --quiet -e '.[pii,keywords,secrets]' 'litellm[proxy]==1.106.2' pytest pytest-asyncio pytest-cov hypothesis
 	touch $@
 
 $(VENV)-llama/.ready: pyproject.toml
