@@ -24,7 +24,7 @@ from llmguard.types import Text
 SETS = ("tweeteval_offensive", "context_toxicity_wiki_cat_small", "convabuse_valid")
 BENIGN = ("harmless_alpaca", "mitre_frr", "self_instruct")
 ROWS = 300
-#: What ``clear_below`` and ``unsure`` are by default, and a stricter bound.
+#: A strict bound and the default of ``clear_below``; the default of ``unsure``.
 BOUNDS = (0.0075, 0.02)
 UNSURE = (0.2, 0.8)
 YES = 0.5

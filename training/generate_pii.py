@@ -44,9 +44,9 @@ def rows(data: Path, seed: int, size: int = 30_000) -> Iterator[Row]:
     """Generated rows, then the cleaned public ones.
 
     Args:
-        data: the training data's directory; only its list of companies and its public rows are read.
+        data: the training data's directory; its list of companies, its templates and its public rows are read.
         seed: of everything random.
-        size: how many rows are generated.
+        size: how many rows are made of our templates; those of the public templates come in addition.
     """
     draw = random.Random(seed)  # noqa: S311 - sampling data, not secrets
     values = Values(draw, companies(data))
