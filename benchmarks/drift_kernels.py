@@ -156,11 +156,28 @@ def detectors() -> None:
         )
 
 
+def false_alarms() -> None:
+    values = np.random.default_rng(0).normal(size=LONG)
+    shares = (values - values.min()) / (values.max() - values.min())
+    failed = (np.random.default_rng(0).uniform(size=LONG) < 0.1).astype(np.float64)
+    for name, detector, watched in (
+        ("Cusum()", change.Cusum(), values),
+        ("Cusum(threshold=10)", change.Cusum(threshold=10.0), values),
+        ("PageHinkley()", change.PageHinkley(), values),
+        ("PageHinkley(delta=0.05)", change.PageHinkley(delta=0.05), values),
+        ("PageHinkley(), scaled to [0, 1]", change.PageHinkley(), shares),
+        ("Adwin(), scaled to [0, 1]", change.Adwin(), shares),
+        ("Ddm(), a rate of 0.1", change.Ddm(), failed),
+    ):
+        row(f"{name}, false alarms in a million", str(len(detector.update_many(watched))))
+
+
 def main() -> bool:
     held = histograms()
     held &= long_samples()
     held &= preset()
     detectors()
+    false_alarms()
     return held
 
 

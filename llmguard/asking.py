@@ -37,7 +37,7 @@ class Asking:
         Raises:
             ConfigurationError: what it gave has to be awaited, and here is no event loop.
         """
-        answer = self._ask(self._told)
+        answer = self._asked()
         if inspect.isawaitable(answer):
             if inspect.iscoroutine(answer):
                 answer.close()
@@ -49,8 +49,14 @@ class Asking:
         if is_async(self._ask):
             answer = self._ask(self._told)
         else:
-            answer = await asyncio.to_thread(self._ask, self._told)
+            answer = await asyncio.to_thread(self._asked)
         self.answer = await answer if inspect.isawaitable(answer) else answer
+
+    def _asked(self) -> Any:
+        try:
+            return self._ask(self._told)
+        except StopIteration as error:  # it would end what waits, or never reach it
+            raise RuntimeError("a fallback or a reply raised StopIteration") from error
 
 
 def is_async(ask: Callable[..., Any]) -> bool:

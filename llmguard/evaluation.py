@@ -162,21 +162,27 @@ def _checked(
     for name, number in (("batch size", batch_size), ("number of timed texts", timed_texts)):
         if number < 1:
             raise ConfigurationError(f"{name} {number} is not at least 1")
-    own = {(d.name, category) for d in detectors for category in d.categories}
-    for key in aliases:
-        known = {word for pair in own for word in pair} | {d.name for d in detectors}
-        if key not in known:
-            raise ConfigurationError(f"alias {key!r} is no detector or category in use{nearest(key, known)}")
-    counted = {aliases.get(category, aliases.get(name, category)) for name, category in own}
-    counted.update(span[2] for example in examples for span in example.spans)
-    counted.update(name for example in examples for name in example.labels)
-    for category in categories:
-        if category not in counted:
-            raise ConfigurationError(f"category {category!r} is neither found nor labelled{nearest(category, counted)}")
+    labelled = {span[2] for example in examples for span in example.spans}
+    check_names(detectors, categories, aliases, labelled.union(*(example.labels for example in examples)))
     try:
         return one_kind(examples)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
+
+
+def check_names(
+    detectors: Sequence[Detector], categories: Collection[str], aliases: Mapping[str, str], labelled: Collection[str]
+) -> None:
+    """Refuse aliases and categories that no detector, nor a label of the file, has."""
+    own = {(d.name, category) for d in detectors for category in d.categories}
+    known = {word for pair in own for word in pair} | {d.name for d in detectors}
+    for key in aliases:
+        if key not in known:
+            raise ConfigurationError(f"alias {key!r} is no detector or category in use{nearest(key, known)}")
+    counted = {aliases.get(category, aliases.get(name, category)) for name, category in own} | set(labelled)
+    for category in categories:
+        if category not in counted:
+            raise ConfigurationError(f"category {category!r} is neither found nor labelled{nearest(category, counted)}")
 
 
 def united(

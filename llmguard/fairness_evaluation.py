@@ -17,8 +17,8 @@ from llmguard.counterfactuals import Swapper
 from llmguard.detectors.fairness_lexicon import Lexicon, bundled
 from llmguard.detectors.fairness_statistics import quantile
 from llmguard.errors import ConfigurationError, DetectorError, nearest
-from llmguard.evaluation import NO_FINDING, united
-from llmguard.examples import Example, Kind, one_kind
+from llmguard.evaluation import NO_FINDING, check_names, united
+from llmguard.examples import Example, Kind
 from llmguard.fairness_figures import BiasFigures, FlipFigures, bias_figures, flip_figures
 from llmguard.figures import figures
 from llmguard.types import Decision, Detector, Finding, Role, Stage
@@ -130,11 +130,15 @@ def detectors_judge(
         aliases: category by finding category, or by detector for all its other findings.
         threshold: lowest score that counts.
         role: whose texts these are.
+
+    Raises:
+        ConfigurationError: there is no detector, the threshold is outside [0, 1], or a name is not there.
     """
     if not detectors:
         raise ConfigurationError("an evaluation needs at least one detector, or a policy")
     if not 0 <= threshold <= 1:
         raise ConfigurationError(f"threshold {threshold} is outside [0, 1]")
+    check_names(detectors, categories, aliases or {}, ())
 
     def judge(texts: Sequence[str]) -> list[Verdict]:
         batch = [Example(text, Kind.CLASSIFICATION) for text in texts]
@@ -193,9 +197,14 @@ def evaluate_fairness(
     options = options or Options()
     if not examples:
         raise ConfigurationError("an evaluation needs at least one example")
-    if (kind := one_kind(examples)) is not Kind.CLASSIFICATION:
-        raise ConfigurationError(f"fairness is evaluated on texts with a label, not on {kind}")
+    if others := {example.kind for example in examples} - {Kind.CLASSIFICATION}:
+        raise ConfigurationError(f"fairness is evaluated on texts with a label, not on {' and '.join(sorted(others))}")
     lexicon = options.lexicon or bundled()
+    terms, groups = _members(examples, lexicon, options)
+    if not groups:
+        raise ConfigurationError(
+            "no text mentions a group of people, or is said to be of one: see --lexicon and --group-by"
+        )
     swapper = Swapper(lexicon, most=options.swaps, everywhere=not options.in_context)
     swaps = [list(swapper.swaps(example.text)) for example in examples]
     wanted = dict.fromkeys([example.text for example in examples] + [one.text for own in swaps for one in own])
@@ -203,11 +212,6 @@ def evaluate_fairness(
 
     labels = np.array([example.label for example in examples], bool)
     scores = np.array([verdicts[example.text].score for example in examples])
-    terms, groups = _members(examples, lexicon, options)
-    if not groups:
-        raise ConfigurationError(
-            "no text mentions a group of people, or is said to be of one: see --lexicon and --group-by"
-        )
     term_figures = _bias(labels, scores, terms, options.minimum)
     flips: dict[str, list[list[tuple[bool, float]]]] = defaultdict(list)
     for example, own in zip(examples, swaps, strict=True):

@@ -25,7 +25,7 @@ class Later(Generic[T]):
     parent still has what was in it.
 
     Args:
-        work: called with each item in turn, by one thread at a time; it must not raise.
+        work: called with each item in turn, by one thread at a time; it must not raise. It may add and flush.
         limit: how many items may wait.
     """
 
@@ -37,7 +37,8 @@ class Later(Generic[T]):
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._items: deque[T] = deque()
-        self._lock = threading.Lock()
+        # What is done may itself add, flush, or drop the last reference to who flushes at its end.
+        self._lock = threading.RLock()
         self._wake = threading.Event()
         self._awake = False
         self._thread: threading.Thread | None = None

@@ -52,6 +52,9 @@ def whose(conversation: str | None) -> Whose:
 class Monitors:
     """Hands observations to monitors, on a thread of its own.
 
+    None is dropped: when more than 256 wait, whoever adds one tells of some of them first. That bounds how many wait,
+    not how long their texts are.
+
     Args:
         monitors: in the order in which they are told.
         failed: told ``monitors`` and the error when one raises.
@@ -190,7 +193,7 @@ def within(dimensions: Mapping[str, str]) -> Generator[None, None, None]:
     """
     for dimension, value in dimensions.items():
         if not isinstance(value, str):
-            raise ConfigurationError(f"the cohort's {dimension} must be a string, not {value!r}")
+            raise ConfigurationError(f"the cohort's {dimension} must be a string, not {type(value).__name__}")
     before = _COHORT.get()
     _COHORT.set({**before, **dimensions})
     try:

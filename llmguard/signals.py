@@ -186,7 +186,7 @@ TOKEN_ENTROPY = MetricRow(
     "llmguard.tokens.entropy",
     "histogram",
     "bit",
-    "Shannon entropy of the characters of a cleared text, its first 2,048.",
+    "Shannon entropy of the characters of a cleared text, its first 2,048; of at most 100 texts a second.",
     (s.STAGE,),
     tuple(step * 0.5 for step in range(1, 17)),
 )
@@ -194,7 +194,8 @@ TOKEN_REPETITION = MetricRow(
     "llmguard.tokens.repetition",
     "histogram",
     "1",
-    "Share of the runs of three words of a cleared text, its first 2,048 characters, that stood in it before.",
+    "Share of the runs of three words of a cleared text, its first 2,048 characters, that stood in it before; "
+    "of at most 100 texts a second.",
     (s.STAGE,),
     _SHARES,
 )
@@ -202,7 +203,7 @@ TOKEN_VARIETY = MetricRow(
     "llmguard.tokens.type_token_ratio",
     "histogram",
     "1",
-    "Distinct words by words of a cleared text, its first 2,048 characters.",
+    "Distinct words by words of a cleared text, its first 2,048 characters; of at most 100 texts a second.",
     (s.STAGE,),
     _SHARES,
 )

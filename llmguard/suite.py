@@ -135,8 +135,12 @@ def _sets(folder: Path, limit: int | None) -> dict[str, list[Example]]:
     """The sets of a directory by name; those of another kind than the detectors of it look at are errors there."""
     paths = sorted(path for path in folder.glob("*.jsonl*") if path.suffix in (".jsonl", ".gz"))
     wanted = {"pii": Kind.SPANS, "groundedness": Kind.GROUNDEDNESS}.get(folder.name, Kind.CLASSIFICATION)
-    sets = {path.name.partition(".")[0]: read(path, limit=limit) for path in paths}
-    for name, examples in sets.items():
+    sets: dict[str, list[Example]] = {}
+    for path in paths:
+        name = path.name.partition(".")[0]
+        if name in sets:
+            raise ConfigurationError(f"two files named {name!r} up to the first dot: rename one", source=str(folder))
+        sets[name] = examples = read(path, limit=limit)
         if examples[0].kind is not wanted:
             raise ConfigurationError(f"{name} is of the kind {examples[0].kind}, not {wanted}", source=str(folder))
     return sets

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -60,3 +61,15 @@ async def test_what_it_raises_is_raised() -> None:
 def test_a_class_is_plain() -> None:
     assert not is_async(Later)
     assert is_async(Later())
+
+
+def test_one_that_has_nothing_left_to_give_fails_and_does_not_end_what_asks() -> None:
+    replies: Iterator[str] = iter([])
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        Asking(lambda _: next(replies), None).wait()
+
+
+async def test_so_it_does_on_an_event_loop() -> None:
+    replies: Iterator[str] = iter([])
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await asyncio.wait_for(Asking(lambda _: next(replies), None).wait_async(), 60)

@@ -57,6 +57,25 @@ def test_detectors_judge_by_a_threshold_their_categories_and_aliases() -> None:
     assert found.flips_by_term["Sikh"].mean_difference == pytest.approx(0.2)
 
 
+def test_names_that_no_detector_finds_are_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"category 'BAAD' .*did you mean 'BAD'"):
+        detectors_judge([unfair], categories=["BAAD"])
+    with pytest.raises(ConfigurationError, match="alias 'BAAD'"):
+        detectors_judge([unfair], aliases={"BAAD": "WRONG"})
+
+
+def test_what_is_wrong_is_told_before_the_texts_are_judged() -> None:
+    def judge(texts: Sequence[str]) -> list[Verdict]:
+        raise AssertionError
+
+    with pytest.raises(ConfigurationError, match="no row's labels have 'whom'"):
+        evaluate_fairness(judge, labelled("a Sikh"), Options(group_by=("whom",)))
+    with pytest.raises(ConfigurationError, match="no text mentions"):
+        evaluate_fairness(judge, labelled("the weather"))
+    with pytest.raises(ConfigurationError, match="not on spans"):
+        evaluate_fairness(judge, [*labelled("a Sikh"), Example("a Jew", Kind.SPANS)])
+
+
 def test_a_guard_judges_by_its_actions() -> None:
     rules = [{"detector": "unfair", "categories": ["BAD"], "threshold": 0.5, "action": "redact", "stage": "output"}]
     policy = {"name": "p", "version": "1", "rules": rules}

@@ -81,3 +81,21 @@ print(os.waitstatus_to_exitcode(status), done)
         [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "0 ['parent']\n"
+
+
+def test_work_may_add_and_flush() -> None:
+    done: list[int] = []
+    later: Later[int]
+
+    def work(item: int) -> None:
+        done.append(item)
+        if item < 3:
+            later.add(item + 1)
+            later.flush()
+
+    later = Later(work)
+    thread = threading.Thread(target=lambda: (later.add(0), later.flush()), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert done == [0, 1, 2, 3]

@@ -226,6 +226,13 @@ def test_what_waits_is_told_when_the_guard_goes() -> None:
     assert len(ear.seen) == 1
 
 
+def test_more_than_may_wait_is_told_all_the_same_and_in_order() -> None:
+    ear = Ear()
+    with watched(ear) as guard:
+        guard.check_batch([str(at) for at in range(1000)])
+    assert [seen.texts[0].content for seen in ear.seen] == [str(at) for at in range(1000)]
+
+
 def test_what_is_no_monitor_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="str is no monitor"):
         watched("drift")
@@ -234,5 +241,9 @@ def test_what_is_no_monitor_is_refused() -> None:
 
 
 def test_a_cohort_is_made_of_words() -> None:
-    with watched() as guard, pytest.raises(ConfigurationError, match="plan must be a string"), guard.cohort(plan=3):  # type: ignore[arg-type]
+    with (
+        watched() as guard,
+        pytest.raises(ConfigurationError, match="plan must be a string, not int"),
+        guard.cohort(plan=3),
+    ):  # type: ignore[arg-type]
         pass

@@ -87,6 +87,12 @@ def test_each_directory_has_its_figures(tmp_path: Path) -> None:
 def test_a_directory_without_sets_or_with_sets_of_another_kind_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no labelled texts in any of toxicity"):
         list(run_suite(tmp_path, load))
+    for file in ("wiki.en.jsonl", "wiki.de.jsonl"):
+        put(tmp_path / "pii" / file, {"text": "x", "spans": []})
+    with pytest.raises(ConfigurationError, match="two files named 'wiki' up to the first dot"):
+        list(run_suite(tmp_path, load))
+    for file in (tmp_path / "pii").iterdir():
+        file.unlink()
     put(tmp_path / "pii" / "wrong.jsonl", {"text": "x", "label": 1})
     with pytest.raises(ConfigurationError, match="wrong is of the kind classification, not spans"):
         list(run_suite(tmp_path, load))
@@ -128,6 +134,11 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path, monkeypatch: pytest.
     [
         (("--suite", "{}", "--detector", "pii"), "by itself"),
         (("--suite", "{}/none"), "no labelled texts"),
+        (("--suite", "{}", "--categories", "PERSON"), "--categories"),
+        (("--suite", "{}", "--threshold", "0.5"), "--threshold"),
+        (("--suite", "{}", "--swaps", "8"), "--swaps"),
+        (("--detector", "pii", "--data", "{}/x", "--group-by", "who"), "does nothing without --fairness"),
+        (("--detector", "pii", "--data", "{}/x", "--in-context"), "does nothing without --fairness"),
         (("--detector", "pii"), "--data"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -23,14 +24,16 @@ app = typer.Typer(
     help="Verify, show and copy audit logs. Keys come from LLMGUARD_AUDIT_SIGNING_KEY, _PUBLIC_KEY, _ENCRYPTION_KEY.",
 )
 
+_is_head = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}").fullmatch
+
 _Log = Annotated[Path, typer.Argument(help="The directory of an audit log.", show_default=False)]
 _Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 
 
 def _head(written: str) -> tuple[int, str]:
-    n, _, hashed = written.partition(":")
-    if not n.isdecimal() or len(hashed) != 64:
+    if _is_head(written) is None:
         raise ConfigurationError("--head must be SEQUENCE:HASH, as verify prints it")
+    n, _, hashed = written.partition(":")
     return int(n), hashed
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +33,7 @@ from llmguard.fairness_evaluation import (
 from llmguard.figures import Figures
 from llmguard.suite import run_suite
 from llmguard.texts import ROLE_AT
-from llmguard.types import Detector, Role, Stage
+from llmguard.types import Detector, Role
 
 _COUNTS = {"texts": "texts", "positives": "pos.", "predicted": "found"}
 _EXACT = {"precision": "prec.", "recall": "recall", "f1": "F1"}
@@ -53,8 +53,13 @@ _MATCHED = {
     "overlap_f1": "overlap\nF1",
 }
 
+_OF_SUITES = frozenset({"suite", "limit", "batch_size", "as_json"})
+_OF_FAIRNESS = frozenset({"lexicon", "group_by", "in_context", "swaps", "minimum"})
+_OF_DETECTORS = frozenset({"alias", "threshold", "options"})
+
 
 def evaluation(
+    context: typer.Context,
     *,
     detector: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Detector; several work together.", show_default=False)
@@ -102,16 +107,19 @@ def evaluation(
     docs/evaluation.md describes the file formats and defines every figure.
     """
     if suite is not None:
-        if detector or data or policy or fairness:
-            raise typer.BadParameter("chooses detectors and texts by itself", param_hint="--suite")
+        _refuse(context, context.params.keys() - _OF_SUITES, "--suite chooses detectors and texts by itself")
         _suite(suite, limit=limit, batch_size=batch_size, as_json=as_json)
         return
+    if not fairness:
+        _refuse(context, _OF_FAIRNESS, "does nothing without --fairness")
     if not data:
         raise typer.BadParameter("name one at least, or give --suite DIR", param_hint="--data")
     aliases = _aliases(alias or [])
     names = list(dict.fromkeys(detector or []))
     if not names and not (fairness and policy):
         raise typer.BadParameter("name one at least", param_hint="--detector")
+    if not names:
+        _refuse(context, _OF_DETECTORS, "is for detectors; a policy alone decides by its rules")
     chosen = _options(names, options, policy) if names else {}
     examples = [example for path in data for example in read(path, limit=limit)]
     counted = tuple(filter(None, (name.strip() for name in categories.split(","))))
@@ -149,6 +157,14 @@ def evaluation(
         show(" + ".join(f"{name} {version}" for name, version in judged.items()), said)
     else:
         _print(said)
+
+
+def _refuse(context: typer.Context, names: Collection[str], why: str) -> None:
+    """An option that would change nothing is a mistake of whoever gave it."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name in names and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(why, param_hint=f"--{name.replace('_', '-')}")
 
 
 def _suite(directory: Path, *, limit: int | None, batch_size: int, as_json: bool) -> None:
@@ -190,7 +206,9 @@ def _judge(
         judge = detectors_judge(detectors, categories=counted, aliases=aliases, role=role, **limit)
         yield {one.name: one.version for one in detectors}, judge
         return
-    stage = next((stage for stage, who in ROLE_AT.items() if who is role), Stage.INPUT)
+    stage = next((stage for stage, who in ROLE_AT.items() if who is role), None)
+    if stage is None:
+        raise typer.BadParameter(f"no stage is about texts of {role.value}", param_hint="--role")
     with Guard(named(policy), telemetry=TelemetrySettings(enabled=False)) as guard:
         judge = policy_judge(guard, stage=stage, categories=counted)
         yield {guard.policy.name: guard.policy.version}, judge

@@ -8,7 +8,7 @@ on average is doubtful. After SelfCheckGPT (Manakul et al., EMNLP 2023, arXiv:23
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from llmguard.detectors import model_options
@@ -65,9 +65,11 @@ def consistency(answers: Sequence[str], *, model: str = "guard-mini", device: st
         ModelLoadError: the model can't be loaded.
         InferenceError: its run failed.
     """
-    if isinstance(answers, str) or not all([isinstance(answer, str) for answer in answers]):
+    several = isinstance(answers, Iterable) and not isinstance(answers, str)
+    texts = list(answers) if several else []
+    if not several or not all([isinstance(text, str) for text in texts]):
         raise TypeError("answers must be a sequence of strings, one for each choice")
-    return compared(Judge(ModelOptions(model, device)), answers)
+    return compared(Judge(ModelOptions(model, device)), texts)
 
 
 def compared(judge: Judge, answers: Sequence[str]) -> Consistency:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,8 @@ from llmguard.detectors.drift_features import CALL, DEFAULT, NAN, OWN, SOURCES, 
 from llmguard.detectors.drift_learnt import Embed, learners, learnt, restore
 from llmguard.detectors.drift_options import FOREVER, PreviousPrompt
 from llmguard.detectors.drift_panes import PANES
-from llmguard.detectors.drift_state import Column, State
-from llmguard.detectors.drift_summary import kll
+from llmguard.detectors.drift_state import State, seen_in
+from llmguard.detectors.drift_summary import Summary, kll
 from llmguard.detectors.drift_table import Rows
 from llmguard.errors import ConfigurationError
 from llmguard.kernels import deviations
@@ -96,11 +97,10 @@ class DriftMonitor:
         self._scores = "scores" in self._features
         self._places: dict[str, dict[str, int]] = {}
         self._tables: dict[str, Rows] = {}
-        self._versions: dict[str, list[str]] = {}
+        self._prompts: dict[str, str] = {}
         self._lock, self._learning = threading.Lock(), threading.Lock()
         self._pid = os.getpid()
-        if given is not None:
-            restore(self._learners.values(), given.learnt)
+        restore(self._learners.values(), given.learnt if given is not None else {})
 
     def observe(self, seen: Observation) -> None:
         """Take a check, or a call that has ended, into account."""
@@ -109,6 +109,7 @@ class DriftMonitor:
         own = self._learners.get(source, ())
         if specs is None or not (specs or own or self._scores):
             return
+        self._own_process()
         values: list[float | str | None] = [spec.of(seen) if spec.of is not None else None for spec in specs]
         if own:
             text = "\n".join([text.content for text in seen.texts])
@@ -135,13 +136,12 @@ class DriftMonitor:
             if value is not None and not isinstance(value, kind):
                 right = "a word" if kind is str else "a number"
                 raise ConfigurationError(f"the feature {name!r} is {right}, not a {type(value).__name__}")
+        self._own_process()
         self._add(OWN, row, {}, ("", "", ""))
 
     def _add(
         self, source: str, values: list[float | str | None], found: Mapping[str, float], prompt: tuple[str, str, str]
     ) -> None:
-        if os.getpid() != self._pid:
-            self._forked()
         with self._lock:
             key = source if self._previous is None else f"{source} {prompt[0]}@{prompt[1]}"
             rows = self._tables.get(key)
@@ -152,10 +152,8 @@ class DriftMonitor:
                 row = self._with_scores(rows, source, key, row, found)
             changes = rows.add(row)
             told = [drift_alerts.alert(self.name, change, rows.origin, self._window) for change in changes]
-        for alert in told:
-            self._alerts.append(alert)
-            for hear in self._hearers:
-                hear(alert)
+        self._alerts.extend(told)
+        drift_alerts.tell(told, self._hearers)
 
     def _with_scores(
         self, rows: Rows, source: str, key: str, row: Sequence[float], found: Mapping[str, float]
@@ -177,26 +175,26 @@ class DriftMonitor:
         if self._given is not None:
             table = self._given.tables.get(key)
             if table is not None:
-                self._columns_of(rows, source, key, table.columns)
-                rows.given({name: column.seen for name, column in table.columns.items()}, self._origin)
+                self._compare(rows, source, key, seen_in(table), self._origin)
         elif self._previous is not None:
-            versions = self._versions.setdefault(f"{source} {prompt[0]}", [])
-            for before in reversed(versions):
-                held = self._tables.get(before)
-                if held is not None and held.calls >= self._previous.calls:
-                    table = held.table()
-                    self._columns_of(rows, source, key, table.columns)
-                    rows.given({name: column.seen for name, column in table.columns.items()}, before)
+            of = f"{source} {prompt[0]}"
+            for before, held in reversed(self._tables.items()):
+                if self._prompts[before] == of and held.calls >= self._previous.calls:
+                    self._compare(rows, source, key, seen_in(held.table()), before)
                     break
-            versions.append(key)
+            self._prompts[key] = of
             if len(self._tables) >= _MOST_TABLES:
                 oldest = next(iter(self._tables))
-                del self._tables[oldest]
-                self._places.pop(oldest, None)
+                for kept in (self._tables, self._places, self._prompts):
+                    kept.pop(oldest, None)
         self._tables[key] = rows
         return rows
 
-    def _columns_of(self, rows: Rows, source: str, key: str, columns: Mapping[str, Column]) -> None:
+    def _compare(self, rows: Rows, source: str, key: str, reference: Mapping[str, Summary], origin: str) -> None:
+        self._columns_of(rows, source, key, reference)
+        rows.given(reference, origin)
+
+    def _columns_of(self, rows: Rows, source: str, key: str, columns: Iterable[str]) -> None:
         """Make the columns of detectors that another state knows."""
         start = f"{source}.score."
         for name in columns:
@@ -204,18 +202,18 @@ class DriftMonitor:
                 detector = name.removeprefix(start)
                 self._places.setdefault(key, {})[detector] = rows.column(features_of.score_spec(source, detector))
 
-    def _forked(self) -> None:
+    def _own_process(self) -> None:
         """In a forked process: the parent has what was counted, so only what was learnt stays."""
+        if os.getpid() == self._pid:
+            return
         self._lock, self._learning = threading.Lock(), threading.Lock()
         self._pid = os.getpid()
-        parents, self._tables, self._places, self._versions = self._tables, {}, {}, {}
+        parents, self._tables, self._places, self._prompts = self._tables, {}, {}, {}
         with self._lock:
             for key, rows in parents.items():
                 source = key.partition(" ")[0]
                 if self._previous is None and (reference := rows.reference()):
-                    made = self._new(source, key, ("", "", ""))
-                    self._columns_of(made, source, key, {name: Column(own, own) for name, own in reference.items()})
-                    made.given(reference, rows.origin)
+                    self._compare(self._new(source, key, ("", "", "")), source, key, reference, rows.origin)
 
     def alerts(self) -> tuple[Alert, ...]:
         """The last alerts, at most 1000, the newest last."""
@@ -228,11 +226,13 @@ class DriftMonitor:
     @property
     def drifting(self) -> tuple[str, ...]:
         """The features that drift now."""
+        self._own_process()
         with self._lock:
             return tuple([name for rows in self._tables.values() for name in rows.drifting])
 
     def readings(self) -> list[Reading]:
         """How far the last window of each feature is from its reference, as `llmguard.drift.score`."""
+        self._own_process()
         with self._lock:
             compared = [(rows.origin, *one) for rows in self._tables.values() for one in rows.compared()]
         return drift_alerts.readings(self.name, compared)
@@ -246,6 +246,7 @@ class DriftMonitor:
 
     def state(self) -> State:
         """All that it knows, a copy."""
+        self._own_process()
         with self._lock:
             tables = {key: rows.table() for key, rows in self._tables.items()}
         return State(tables, learnt(self._learners.values()))
@@ -265,9 +266,13 @@ class DriftMonitor:
             ConfigurationError: the file can't be read or its features have other bins; all is as it was.
         """
         state = state if isinstance(state, State) else State.load(state)
-        with self._lock:
-            before = self._tables, self._places, self._versions
-            self._tables, self._places, self._versions = {}, {}, {}
+        self._own_process()
+        with self._learning, self._lock:
+            # In copies first, since what was learnt may be refused half way.
+            own = {source: tuple(map(copy, group)) for source, group in self._learners.items()}
+            restore(own.values(), state.learnt)
+            before = self._tables, self._places, self._prompts
+            self._tables, self._places, self._prompts = {}, {}, {}
             try:
                 for key, table in state.tables.items():
                     source, _, prompt = key.partition(" ")
@@ -277,10 +282,10 @@ class DriftMonitor:
                     rows = self._new(source, key, (name, version, ""))
                     self._columns_of(rows, source, key, table.columns)
                     rows.restore(table)
-                restore(self._learners.values(), state.learnt)
             except BaseException:
-                self._tables, self._places, self._versions = before
+                self._tables, self._places, self._prompts = before
                 raise
+            self._learners = own
 
     def report(self) -> Report:
         """Its reference and its last windows for Evidently, whose report says how they differ.

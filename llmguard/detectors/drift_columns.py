@@ -35,7 +35,7 @@ class Columns:
         if spec.layout.kind == "category":
             self._words.add(at)
         self._names.append([REST] if at in self._words else None)
-        self._codes.append({})
+        self._codes.append({REST: 0})
         self._together.setdefault(spec.layout, []).append(at)
         return at
 
@@ -68,7 +68,7 @@ class Columns:
 
     def learn(self, at: int) -> None:
         """Know the names that a summary of elsewhere has brought in."""
-        self._codes[at] = {name: place for place, name in enumerate(self._names[at] or ()) if place}
+        self._codes[at] = {name: place for place, name in enumerate(self._names[at] or ())}
 
     def places(self, block: NDArray[np.float64]) -> NDArray[np.int64]:
         """Fine bins of rows, -1 where there is no finite number; both of shape [calls, columns]."""

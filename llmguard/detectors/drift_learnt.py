@@ -53,7 +53,7 @@ class Topics:
     Args:
         source: of the texts.
         learn: from how many texts.
-        embed: a vector for a text; None takes the embedding of guard-mini.
+        embed: a vector for a text, of the same length for all; None takes the embedding of guard-mini.
     """
 
     def __init__(self, source: str, learn: int, embed: Embed | None) -> None:
@@ -68,11 +68,22 @@ class Topics:
         )
 
     def values(self, text: str) -> tuple[str | None, float]:
-        """The topic and the distance."""
+        """The topic and the distance.
+
+        Raises:
+            ConfigurationError: the embedding is no vector, or not as long as those that were learnt.
+        """
         vector = np.asarray(self._embed(text), np.float64)
         size = float(np.linalg.norm(vector))
         if not np.isfinite(size) or size == 0:
             return None, NAN
+        learnt_of = self._held if self._centers is None else self._centers
+        shape = learnt_of[0].shape if len(learnt_of) else vector.shape
+        if vector.ndim != 1 or vector.shape != shape:
+            raise ConfigurationError(
+                f"embed must give one vector of the same length for every text, not the shape {vector.shape} "
+                f"where {shape} was to be expected: give the embed that the reference was made with"
+            )
         vector /= size
         if self._centers is None:
             self._held.append(vector)

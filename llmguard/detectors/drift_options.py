@@ -57,6 +57,10 @@ def reference(asked: object) -> tuple[Span, PreviousPrompt | None, State | None]
         ConfigurationError: it is none, or the file can't be read.
     """
     if isinstance(asked, PreviousPrompt):
+        if isinstance(asked.calls, bool) or not isinstance(asked.calls, int) or asked.calls < 1:
+            raise ConfigurationError(
+                f"PreviousPrompt(calls=...) must be a number of calls from 1 up, not {asked.calls!r}"
+            )
         return FOREVER, asked, None
     if isinstance(asked, str | Path):
         return FOREVER, None, State.load(asked)

@@ -121,6 +121,11 @@ class State:
         }
 
 
+def seen_in(table: Table) -> dict[str, Summary]:
+    """All values of a table so far, by feature: what others are compared with."""
+    return {name: column.seen for name, column in table.columns.items()}
+
+
 def _add(name: str, merged: Table, table: Table) -> None:
     if merged.origin != table.origin:
         raise ConfigurationError(f"the states' references for {name!r} are not the same one, so they can't be merged")

@@ -66,7 +66,8 @@ class FairnessMonitor:
         toxicity: name of the detector whose highest score is a text's toxicity.
         toxic_from: count texts from this score on in place of the mean of the scores.
         refusal: name of the detector that finds refusals, by the category ``REFUSAL``.
-        max_cohorts: of a cohort's values in each of the first eight dimensions; all others count as ``other``.
+        max_cohorts: of a cohort's values in each of the first eight dimensions; all others, but for a reference group,
+            count as ``other``.
         on_alert: told each alert, on the thread that noticed.
         clock: seconds that only matter by their differences.
 
@@ -110,7 +111,6 @@ class FairnessMonitor:
         self._reset()
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._telling = threading.RLock()
         self._windows = Windows(Counts(), None)
@@ -119,6 +119,12 @@ class FairnessMonitor:
         self._said: FairnessReport | None = None
         self._firing: set[tuple[str, str]] = set()
         self._alerts: deque[Alert] = deque(maxlen=_KEPT_ALERTS)
+        self._pid = os.getpid()
+
+    def _begin_anew_if_forked(self) -> None:
+        """The parent tells what it has counted, and one of its threads may have held a lock when it forked."""
+        if os.getpid() != self._pid:
+            self._reset()
 
     def observe(self, seen: Observation) -> None:
         """Count one check; what has no outcome that counts changes nothing."""
@@ -128,8 +134,7 @@ class FairnessMonitor:
         values = list(self._outcomes.of(seen, decision))
         if not values:
             return
-        if os.getpid() != self._pid:
-            self._reset()
+        self._begin_anew_if_forked()
         keys = self._mentioned(seen)
         with self._lock:
             over = self._pass_time()
@@ -147,6 +152,7 @@ class FairnessMonitor:
         Args:
             running: whether the window that is not over yet is meant; if None, only as long as no other is there.
         """
+        self._begin_anew_if_forked()
         with self._lock:
             windows = self._windows
             if running is None:
@@ -162,6 +168,7 @@ class FairnessMonitor:
 
     def readings(self) -> Sequence[Reading]:
         """The disparity of every group that has enough observations, for the gauge ``llmguard.fairness.disparity``."""
+        self._begin_anew_if_forked()
         with self._lock:
             over = self._pass_time()
         if over:
@@ -171,6 +178,7 @@ class FairnessMonitor:
 
     def alerts(self) -> tuple[Alert, ...]:
         """The last alerts, at most 1000, the newest last."""
+        self._begin_anew_if_forked()
         return tuple(self._alerts)
 
     def subscribe(self, hear: Callable[[Alert], object]) -> None:
@@ -183,6 +191,7 @@ class FairnessMonitor:
         Raises:
             ConfigurationError: it can't be written; an old file is as it was.
         """
+        self._begin_anew_if_forked()
         with self._lock:
             body = to_body(self._windows, self._settings())
         state_file.write(path, FORMAT, VERSION, body)
@@ -208,9 +217,10 @@ class FairnessMonitor:
         return from_body(state_file.read(path, FORMAT, VERSION), self._settings(), str(path))
 
     def _take(self, states: Sequence[Windows], *, afresh: bool) -> None:
+        self._begin_anew_if_forked()
         with self._lock:
             own = [] if afresh else [self._windows]
-            self._windows, self._cohorts = bounded(summed([*own, *states]), self._max_cohorts)
+            self._windows, self._cohorts = bounded(summed([*own, *states]), self._max_cohorts, self._references)
         self._tell()
 
     def _settings(self) -> dict[str, object]:
@@ -237,14 +247,14 @@ class FairnessMonitor:
         for name, value in cohort.items():
             if not (isinstance(name, str) and isinstance(value, str) and name and value):
                 continue
-            dimension, group = COHORT + name[:_NAME], value[:_NAME]
+            dimension, group = COHORT + _named(name), _named(value)
             known = self._cohorts.get(dimension)
             if known is None:
                 if len(self._cohorts) >= MAX_DIMENSIONS:
                     continue
                 known = self._cohorts[dimension] = set()
             if group not in known:
-                if len(known) >= self._max_cohorts:
+                if len(known) >= self._max_cohorts and group != self._references.get(dimension):
                     group = semconv.OTHER
                 else:
                     known.add(group)
@@ -280,3 +290,8 @@ class FairnessMonitor:
                     self._alerts.append(told)
                     for hear in self._hearers:
                         hear(told)
+
+
+def _named(text: str) -> str:
+    """The part of a cohort's name or value that counts; exporters can't encode lone surrogates."""
+    return text[:_NAME].encode("utf-8", "replace").decode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmguard.detectors.fairness_contexts import Contexts, edged
-from llmguard.detectors.fairness_terms import Term, parse
+from llmguard.detectors.fairness_terms import Term, parse, plain
 from llmguard.detectors.patterns import searcher
 from llmguard.errors import ConfigurationError
 
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-#: Of a text with more mentions the first so many count, so that a flood of words costs no more than reading it.
+#: Of a text with more of the lexicon's words the first so many are looked at, mentions or not (``black coffee``), so
+#: that a flood of them costs no more than reading it.
 MAX_MENTIONS = 1_000
-_GAP = re.compile(r"[\s-]+")
 
 
 class Mention(NamedTuple):
@@ -61,7 +60,7 @@ class Lexicon:
         #: Dimension and name of each group, in the lexicon's order.
         self.groups = tuple(dict.fromkeys((term.dimension, term.group) for term in terms))
         numbers = {group: number for number, group in enumerate(self.groups)}
-        self._terms = {_key(term.text): term for term in terms}
+        self._terms = {plain(term.text): term for term in terms}
         self._spelled = {text.encode(): key for key, term in self._terms.items() for text in (key, term.text)}
         self._numbers = {key: numbers[term.dimension, term.group] for key, term in self._terms.items()}
         #: Tells the lexicon from others that count other things.
@@ -104,14 +103,10 @@ class Lexicon:
             start, end = hit
             counts += 1
             word = data[start:end]
-            key = spelled.get(word) or _key(word.decode("utf-8"))
+            key = spelled.get(word) or plain(word.decode("utf-8"))
             if key in self._terms and edged(data, start, end) and (everywhere or fit(key, data, start, end)):
                 yield key, start, end
             hit = search(data, end)
-
-
-def _key(term: str) -> str:
-    return _GAP.sub(" ", term).casefold()
 
 
 def _pattern(key: str) -> str:

@@ -34,12 +34,13 @@ def summed(windows: Iterable[Windows]) -> Windows:
     return Windows(running, closed if full else None)
 
 
-def bounded(windows: Windows, most: int) -> tuple[Windows, dict[str, set[str]]]:
+def bounded(windows: Windows, most: int, references: Mapping[str, str]) -> tuple[Windows, dict[str, set[str]]]:
     """The windows with the largest cohorts under their own names, and those names by dimension.
 
     Args:
         windows: to be changed.
         most: names that a dimension may have; the rest is put under ``other``.
+        references: by dimension the group that keeps its name beside them, however small it is.
     """
     whole = summed([windows, Windows(windows.closed or Counts(), None)]).running
     sizes: dict[str, dict[str, int]] = {}
@@ -55,8 +56,8 @@ def bounded(windows: Windows, most: int) -> tuple[Windows, dict[str, set[str]]]:
             names |= {(dimension, group): None for group in (*groups, OTHER, ANY)}
             continue
         ordered = sorted(groups, key=lambda group: (-groups[group], group))
-        kept[dimension] = set(ordered[:most])
-        names |= {(dimension, group): (dimension, OTHER) for group in ordered[most:]}
+        kept[dimension] = own = {*ordered[:most], *(groups.keys() & {references.get(dimension, "")})}
+        names |= {(dimension, group): (dimension, OTHER) for group in groups if group not in own}
     closed = windows.closed.renamed(names) if windows.closed is not None else None
     return Windows(windows.running.renamed(names), closed), kept
 

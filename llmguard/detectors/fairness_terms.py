@@ -15,6 +15,7 @@ from llmguard.errors import ConfigurationError, nearest
 #: So many groups fit, since each is a row of every report and a value of a metric's attribute.
 MAX_GROUPS = 500
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_GAP = re.compile(r"[\s-]+")
 _SOURCE = ("title", "licence", "url")
 _AMBIGUOUS = ("words", "counted", "persons", "said_of", "counts")
 _KEYS = ("sources", "dimensions", "ambiguous", "capitalised")
@@ -76,6 +77,11 @@ def parse(text: str, name: str) -> Said:
     return Said(terms, Contexts(**words, capitalised=capitalised), sources)
 
 
+def plain(word: str) -> str:
+    """A term in lower case, its parts one blank apart: how terms are told from each other."""
+    return _GAP.sub(" ", word).lower()
+
+
 class _File:
     """One file, whose name is part of every error."""
 
@@ -88,7 +94,7 @@ class _File:
             if source not in sources:
                 where = f"dimensions.{dimension}.{group}"
                 raise self.wrong(f"{where}: source {source!r} is not among 'sources'{nearest(source, sources)}")
-            key = re.sub(r"[\s-]+", " ", word).lower()
+            key = plain(word)
             before = found.get(key)
             if before is None:
                 found[key] = Term(word, dimension, group, frozenset([form]), frozenset([source]))

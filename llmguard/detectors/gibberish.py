@@ -91,6 +91,7 @@ def gibberish(
             totals.append(int(np.add.reduce(kinds)))
         else:
             totals += np.add.reduceat(kinds, range(0, len(kinds), BLOCK)).tolist()
+    taken = {block for start, stop in known for block in range(start // BLOCK, -(-stop // BLOCK))}
     joined: list[tuple[int, int, float]] = []
     for block, total in enumerate(totals):
         rare, letters = total >> 16, total & 0xFFFF
@@ -98,7 +99,7 @@ def gibberish(
         enough = 1 if joined and joined[-1][1] == begin else PAIRS
         if rare < threshold * letters or letters < enough:
             continue
-        if any(start < end and begin < stop for start, stop in known) or _encoded(content[begin:end]):
+        if block in taken or _encoded(content[begin:end]):
             continue
         share = rare / letters
         if joined and joined[-1][1] == begin:

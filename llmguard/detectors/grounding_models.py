@@ -68,17 +68,30 @@ class PairReader:
         if self._embedding is None:
             return [None] * len(sentences)
         every = list(dict.fromkeys([*sentences, *(text for own in passages for text in own)]))
-        vectors = dict(zip(every, map(self._vector, self.encoder.encode(every)), strict=True))
+        encoded = self.encoder.encode(every)
+        vectors = {text: direction(own, self._embedding) for text, own in zip(every, encoded, strict=True)}
         return [
-            max([float(vectors[sentence] @ vectors[text]) for text in own], default=None)
+            max([cosine(vectors[sentence], vectors[text]) for text in own], default=None)
             for sentence, own in zip(sentences, passages, strict=True)
         ]
 
-    def _vector(self, encoded: Any) -> NDArray[np.float32]:
-        if not encoded.rows or self._embedding is None:
-            return np.zeros(1, np.float32)
-        mean = encoded.stacked(self._embedding).mean(axis=0)
-        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), np.float32)
+
+def direction(encoded: Any, head: str) -> NDArray[np.float32] | None:
+    """The mean embedding of a text's windows, of length 1; None for a text of nothing but white space.
+
+    Args:
+        encoded: what the model said about the text.
+        head: the embedding.
+    """
+    if not encoded.rows:
+        return None
+    mean = encoded.stacked(head).mean(axis=0)
+    return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), np.float32)
+
+
+def cosine(one: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -> float:
+    """How near two texts are by their `direction`; 0.0 where one has none."""
+    return 0.0 if one is None or other is None else float(one @ other)
 
 
 def _around(places: NDArray[np.int32], scores: NDArray[np.float32]) -> tuple[int, int]:

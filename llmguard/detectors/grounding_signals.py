@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from llmguard.detectors.grounding_numbers import Number, equal, numbers
+from llmguard.detectors.grounding_numbers import Number, numbers
 from llmguard.detectors.grounding_source import Source, initials
 from llmguard.detectors.grounding_words import Word, lexicon, members, negates, related, words
 
@@ -30,8 +30,6 @@ _MOST = 4
 """What stands more often in one sentence counts as often as this."""
 _BEST, _MORE = 2, 8
 """Passages that a sentence may take its words from: two, and one more for every eight of its words."""
-_COMPARED = 512
-"""Numbers of the documents that one of no equal value is compared with, for being rounded."""
 _COUNT = 10
 """Number words up to it mostly count what the documents list: they need not stand there."""
 
@@ -143,12 +141,12 @@ def _numbers(own: list[Number], around: _Around, source: Source, doubtful: list[
     """Numbers that the documents lack, small counts that they lack, and those that stand beside other words."""
     absent = counts = elsewhere = 0
     for number in own:
-        told = [passage for other, passage in source.same_value(number) if equal(number, other)]
-        if told and not around.passages.isdisjoint(told):
+        told, rounded = source.told(number)
+        if not around.passages.isdisjoint(told):
             continue
         if told:
             elsewhere += 1
-        elif any([equal(number, other) for other, _ in source.numbers[:_COMPARED]]):
+        elif rounded:
             continue
         elif number.digits == 0 and number.value <= _COUNT:
             counts += 1
@@ -163,6 +161,7 @@ def _names(
 ) -> tuple[int, int, int]:
     """Names that the documents lack, those that stand beside other words, and those that replace one of their kind."""
     absent = elsewhere = kinds = 0
+    spelt = {letter for one in short if one in source.capitals for letter in one}
     for word in names:
         places = source.places.get(word.stem)
         if places:
@@ -170,9 +169,7 @@ def _names(
         elif _of_a_kind(word, source):
             kinds += 1
             doubtful.append((word.start, word.end))
-        elif not (
-            source.abbreviated(word.low) or any([word.low[0] in one and one in source.capitals for one in short])
-        ):
+        elif not (source.abbreviated(word.low) or word.low[0] in spelt):
             absent += 1
             doubtful.append((word.start, word.end))
     return absent, elsewhere, kinds

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from llmguard.detectors.grounding_numbers import Number, numbers
+from llmguard.detectors.grounding_numbers import Number, equal, numbers
 from llmguard.detectors.grounding_words import Word, lexicon, negates, words
 from llmguard.detectors.sentences import sentences
 
@@ -16,6 +16,8 @@ _PLACES = 64
 _BEGINNING = 4
 _DERIVED = 64
 """Stems of one beginning that are kept."""
+_COMPARED = 512
+"""Numbers that one of no equal value is compared with, for being rounded."""
 
 
 class Passage(NamedTuple):
@@ -45,18 +47,19 @@ class Source:
     Attributes:
         passages: their sentences, in order.
         places: for each stem the first passages that hold it, at most 64.
-        numbers: with the passages that they stand in.
         capitals: words that stand with a capital, in lower case.
     """
 
     def __init__(self, documents: Sequence[str]) -> None:
         self.passages: list[Passage] = []
         self.places: dict[str, list[int]] = {}
-        self.numbers: list[tuple[Number, int]] = []
         self.capitals: set[str] = set()
         self._initials: set[str] = set()
         self._beginnings: dict[str, list[str]] = defaultdict(list)
         self._values: dict[float, list[tuple[Number, int]]] = defaultdict(list)
+        self._compared = 0
+        self._first: dict[Number, None] = {}
+        self._told: dict[Number, tuple[list[int], bool]] = {}
         for index, text in enumerate(documents):
             for start, end in sentences(text):
                 self._add(index, start, text[start:end])
@@ -79,7 +82,9 @@ class Source:
         self.capitals.update([word.low for word in found if word.upper])
         self._initials |= initials(found)
         for number in numbers(content, found):
-            self.numbers.append((number, passage))
+            if self._compared < _COMPARED:
+                self._compared += 1
+                self._first[_anywhere(number)] = None
             for value in {_key(number.value), _key(number.bare)}:
                 if len(self._values[value]) < _PLACES:
                     self._values[value].append((number, passage))
@@ -92,12 +97,16 @@ class Source:
         """Whether a word is made of the first letters of names in the documents."""
         return low in self._initials
 
-    def same_value(self, number: Number) -> list[tuple[Number, int]]:
-        """The documents' numbers of the same value or digits, with the passages that they stand in."""
-        found = self._values.get(_key(number.value), [])
-        if number.bare != number.value:
-            found = found + self._values.get(_key(number.bare), [])
-        return found
+    def told(self, number: Number) -> tuple[list[int], bool]:
+        """The passages with an equal number of the same value or digits; without one, whether it is one rounded."""
+        asked = _anywhere(number)
+        if asked not in self._told:
+            found = self._values.get(_key(number.value), [])
+            if number.bare != number.value:
+                found = found + self._values.get(_key(number.bare), [])
+            passages = [passage for other, passage in found if equal(number, other)]
+            self._told[asked] = passages, not passages and any([equal(number, other) for other in self._first])
+        return self._told[asked]
 
     def weight(self, one: str) -> float:
         """How much a stem tells: less, the more passages it stands in."""
@@ -115,6 +124,11 @@ class Source:
 
 def _key(value: float) -> float:
     return round(value, 6)
+
+
+def _anywhere(number: Number) -> Number:
+    """A number wherever it stands: equal ones are compared once."""
+    return number._replace(start=0, end=0)
 
 
 def initials(found: Sequence[Word]) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from llmguard.detectors.decoding import candidates, decoded
@@ -24,6 +24,8 @@ _LETTERS = 24
 _CANARY = re.compile(rf"{_PREFIX}[a-z]{{{_LETTERS}}}")
 _SEPARATORS = re.compile(r"[\W_]+")
 _LEAST_CANARY = 8
+# What `str.lower` makes two letters of, and what it makes another letter of at a word's end: then places and forms fit.
+_LOWERED = str.maketrans({"İ": "i", "Σ": "σ", "ς": "σ"})
 
 Reading = View | Chained
 
@@ -41,8 +43,8 @@ class PromptLeakDetector:
     """``PROMPT_LEAK`` where an answer repeats the system prompt, ``CANARY_LEAK`` where it holds a canary of it.
 
     Texts of the role system in the same check are prompts, and so are those of the option; answers are those of the
-    role assistant. What the user has said too is no leak. A row of words that the prompt has in the same order, with
-    gaps shorter than an n-gram, scores .5 where it is as long as ``words`` and nears 1 beyond it:
+    role assistant. What the user has said too is no leak. A row of n-grams that a prompt has too, with gaps no longer
+    than an n-gram between them, scores .5 where it is ``words`` long, gaps included, and nears 1 beyond it:
     ``1 - words / (2 * length)``. A canary scores 1, also with letters spaced, in another case, backwards or encoded.
 
     Args:
@@ -67,7 +69,8 @@ class PromptLeakDetector:
         self, *, prompts: Sequence[str] = (), canaries: Sequence[str] = (), ngram: int = 4, words: int = 12
     ) -> None:
         for option, value in (("prompts", prompts), ("canaries", canaries)):
-            if isinstance(value, str) or not all([isinstance(one, str) and one for one in value]):
+            listed = isinstance(value, Collection) and not isinstance(value, str)
+            if not listed or not all([isinstance(one, str) and one for one in value]):
                 raise ConfigurationError(f"prompt_leak: {option} must be a list of texts that are not empty")
         for option, number, least in (("ngram", ngram, 2), ("words", words, 2)):
             if not isinstance(number, int) or isinstance(number, bool) or number < least:
@@ -168,10 +171,7 @@ def _squeezed(content: str) -> tuple[str, list[int]]:
         at = match.end()
     parts.append(content[at:])
     places += range(at, len(content))
-    joined = "".join(parts)
-    low = joined.lower()
-    # A few capitals become two letters in lower case: then every one is kept as it is, so that places fit.
-    return (low if len(low) == len(joined) else joined), places
+    return "".join(parts).translate(_LOWERED).lower(), places
 
 
 def _hits(content: str, hidden: frozenset[str]) -> Iterator[tuple[int, int, str]]:

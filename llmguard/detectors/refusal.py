@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
@@ -64,11 +64,12 @@ class RefusalDetector:
 
     def __init__(self, *, languages: Sequence[str] | None = None) -> None:
         known = {rules.language: rules for rules in _bundled()}
-        if languages is not None and (isinstance(languages, str) or not languages):
+        listed = isinstance(languages, Collection) and not isinstance(languages, str)
+        if languages is not None and not (listed and languages):
             raise ConfigurationError(f"refusal: languages must be a list of one language or more, not {languages!r}")
         self._languages = list(known) if languages is None else list(languages)
         for language in self._languages:
-            if language not in known:
+            if not isinstance(language, str) or language not in known:
                 raise ConfigurationError(
                     f"refusal: languages: no rules for {language!r}{nearest(str(language), known)}"
                 )

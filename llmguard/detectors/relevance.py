@@ -6,10 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from llmguard.detectors import model_options
+from llmguard.detectors.grounding_models import cosine, direction
 from llmguard.detectors.grounding_words import lexicon, words
 from llmguard.detectors.model_options import FLOOR, ModelOptions
 from llmguard.detectors.sentences import sentences
@@ -95,24 +93,22 @@ class RelevanceDetector:
     def irrelevance(self, question: str, answer: str) -> float:
         """How likely an answer is not about the question, in [0, 1]."""
         constant, near, shared = WITH_MODEL if self._encoder is not None else WORDS_ALONE
-        odds = constant + shared * overlap(question, answer)
-        if self._encoder is not None:
-            odds += near * self.cosine(question, answer)
+        odds = constant + near * self.cosine(question, answer) + shared * overlap(question, answer)
         return 1.0 / (1.0 + math.exp(-odds))
 
     def cosine(self, question: str, answer: str) -> float:
-        """The larger of the cosines of the question with the answer's beginning and with the nearest sentence of it."""
+        """The larger of the cosines of the question with the answer's beginning and with the nearest sentence of it.
+
+        Without a model, and where one of them is nothing but white space, it is 0.
+        """
+        if self._encoder is None:
+            return 0.0
         spans = sentences(answer)[:_SENTENCES]
         parts = [answer[start:end] for start, end in spans]
         beginning = answer[: spans[-1][1]] if spans else answer
-        first, *rest = [self._vector(own) for own in self._encoder.encode([question, beginning, *parts])]
-        return max([float(first @ other) for other in rest])
-
-    def _vector(self, encoded: Any) -> NDArray[np.float32]:
-        if not encoded.rows:
-            return np.zeros(1, np.float32)
-        mean = encoded.stacked(self._head).mean(axis=0)
-        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), np.float32)
+        encoded = self._encoder.encode([question, beginning, *parts])
+        first, *rest = [direction(own, self._head) for own in encoded]
+        return max([cosine(first, other) for other in rest])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._options,)

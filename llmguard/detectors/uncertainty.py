@@ -91,8 +91,9 @@ def answer_logprobs(answer: object) -> list[tuple[list[str], list[float]]]:
         found = [
             _pair(part) for part in ((one.get("logprobs") for one in choices) if choices else [root.get("logprobs")])
         ]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DialectError("the answer's log probabilities are not in the form of OpenAI's or Ollama's API") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+        # Their messages may quote the answer.
+        raise DialectError("the answer's log probabilities are not in the form of OpenAI's or Ollama's API") from None
     return [pair for pair in found if pair[0]]
 
 

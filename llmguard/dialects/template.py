@@ -18,6 +18,8 @@ from llmguard.dialects.wire import Delta, Event
 from llmguard.errors import DialectError
 
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*+')
+#: Bytes of an event that is worth being remembered; those of streams have some hundreds.
+_LONGEST = 1 << 14
 _STRING = re.compile(rb'(?:[^"\\\x00-\x1f]|\\.)*+')
 
 
@@ -83,7 +85,7 @@ def template(raw: Raw, event: Event) -> Template | None:
         raw: the event as it came, of a framing that has its payload as it is.
         event: what it says.
     """
-    if raw.at < 0 or raw.payload[:1] != b"{" or len(event.deltas) != 1:
+    if raw.at < 0 or raw.payload[:1] != b"{" or len(event.deltas) != 1 or len(raw.raw) > _LONGEST:
         return None
     if event.repeats or event.parts or event.ends or event.uncovered or event.spoken or event.numbered is not None:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
@@ -19,6 +18,8 @@ ALWAYS, GROUP, INTERVAL = "always", "group", "interval"
 # What a line has beside its body.
 _FRAME = 230
 _DAY_S = 86_400.0
+# Thirty years: nanoseconds and timers can still hold it.
+_LONGEST = 1e9
 
 
 class AuditLog:
@@ -77,8 +78,10 @@ class AuditLog:
             ("keep_days", _DAY_S if keep_days is None else keep_days),
             ("checkpoint_s", checkpoint_s),
         ):
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-                raise ConfigurationError(f"{option} must be a number greater than 0, not {seconds!r}")
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _LONGEST:
+                raise ConfigurationError(
+                    f"{option} must be a number greater than 0, at most {_LONGEST:g}, not {seconds!r}"
+                )
         self.directory = Path(os.fspath(directory)).absolute()
         self._fsync = fsync
         self._interval_s = interval_s
@@ -117,6 +120,8 @@ class AuditLog:
                 self._late_error = None
                 raise late
             self._keep_promises()
+            if not self._new:
+                self._pointed = time.monotonic()
             self._make_room(sum([len(body) for _, body in entries]) + _FRAME * len(entries))
             chain.add(entries, sync=self._fsync == GROUP, each=self._fsync == ALWAYS)
             self._new += len(entries)
@@ -143,8 +148,10 @@ class AuditLog:
         if os.getpid() != self._pid:
             self._pid, self._timer = os.getpid(), None  # a forked child has none of its parent's threads
         if self._timer is None:
-            wait = self._checkpoint_s if self._chain.synced else min(self._interval_s, self._checkpoint_s)
-            timer = threading.Timer(wait, self._late)
+            left = max(self._pointed + self._checkpoint_s - time.monotonic(), 0.0)
+            # By interval even if all is on the disk now: what comes next waits for this timer.
+            wait = min(left, self._interval_s) if self._fsync == INTERVAL else left
+            timer = threading.Timer(min(wait, threading.TIMEOUT_MAX), self._late)
             timer.daemon = True
             try:
                 timer.start()
@@ -158,6 +165,7 @@ class AuditLog:
                 self._timer = None
                 if not self._closed:
                     self._keep_promises()
+                    self._chain.sync()
                     if self._new:
                         self._have_timer()
         except (OSError, ConfigurationError) as error:
@@ -185,5 +193,5 @@ class AuditLog:
                 self._closed = True
                 if self._timer is not None:
                     self._timer.cancel()
-                self._chain.close()
+            self._chain.end()
         return True

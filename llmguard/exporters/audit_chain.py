@@ -170,8 +170,9 @@ class Chain:
         """Begin a file, or go on with one that has not a whole line."""
         if self._handle is not None:
             os.close(self._handle)
+            self._handle = None
         salt = secrets.token_hex(_SALT) if self._key else ""
-        cipher = keys.CIPHER if self._key else ""
+        cipher = lines.CIPHER if self._key else ""
         self._header = lines.Header(self._header.log, number, time.time_ns(), cipher, self._key, salt)
         self._handle = files.opened(files.path(self.directory, number))
         self.size = 0
@@ -230,7 +231,11 @@ class Chain:
     def rotate(self) -> None:
         """Begin a new file; the one before is on the disk, with a checkpoint."""
         self.checkpoint()
-        self._begin(self.number + 1)
+        try:
+            self._begin(self.number + 1)
+        except BaseException:
+            self.close()  # a file without its first line is begun anew by `_load`
+            raise
 
     def checkpoint(self) -> None:
         """Write down, and sign if there is a key, how far the log goes and its last hash; nothing if it says so.
@@ -266,3 +271,11 @@ class Chain:
             if handle is not None:
                 os.close(handle)
         self._handle = self._points = None
+
+    def end(self) -> None:
+        """Let go of the lock's file, too; not while it is held."""
+        with self._lock:
+            self.close()
+            if self._guard is not None:
+                os.close(self._guard)
+                self._guard = None

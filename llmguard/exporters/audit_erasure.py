@@ -65,13 +65,14 @@ def erase(
             for number in full:
                 gone += _aside(files.path(directory, number), wanted, ring, token)
             if gone:
+                files.sync_directory(directory)  # no crash may leave the word without what it speaks of
                 said = {"at": time.time_ns(), "token": token, "sequences": _ranges(gone)}
                 with chain.locked():
                     chain.add([(lines.ERASURE, lines.canonical(said))])
                     chain.checkpoint()
             _finish(directory)
         finally:
-            chain.close()
+            chain.end()
     return len(gone)
 
 
@@ -124,7 +125,7 @@ def _finish(directory: Path) -> None:
             said += [raw for raw in file if b'"kind":"erasure"' in raw and lines.parse(raw) is not None]
     for aside in asides:
         name, _, token = aside.name.partition(_ASIDE)
-        if any(b'"token":"%b"' % token.encode() in raw for raw in said) and aside.with_name(name).exists():
+        if any(b'"token":"%b"' % os.fsencode(token) in raw for raw in said) and aside.with_name(name).exists():
             aside.replace(aside.with_name(name))
         else:
             aside.unlink()

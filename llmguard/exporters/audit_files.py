@@ -26,7 +26,7 @@ FILES = ".files.lock"
 _MODE = 0o600
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _BLOCK = 1 << 15
-_number = re.compile(r"audit-(\d{8,})\.jsonl").fullmatch
+_number = re.compile(r"audit-([0-9]{8}|[1-9][0-9]{8,17})\.jsonl").fullmatch
 
 
 def path(directory: Path, number: int) -> Path:
@@ -113,10 +113,12 @@ def last(handle: int, parse: Callable[[bytes], _Item | None]) -> tuple[_Item | N
 
 def first(handle: int) -> bytes:
     """The first line."""
-    data, end = b"", os.fstat(handle).st_size
-    while b"\n" not in data and len(data) < end:
-        data += _read(handle, len(data), min(len(data) + _BLOCK, end))
-    return data[: data.find(b"\n") + 1]
+    size, block = os.fstat(handle).st_size, _BLOCK
+    while True:
+        data = _read(handle, 0, min(block, size))
+        if (end := data.find(b"\n")) >= 0 or block >= size:
+            return data[: end + 1]
+        block *= 2
 
 
 def write(handle: int, data: bytes) -> None:

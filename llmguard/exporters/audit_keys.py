@@ -25,7 +25,6 @@ PUBLIC_KEY = "LLMGUARD_AUDIT_PUBLIC_KEY"
 ENCRYPTION_KEY = "LLMGUARD_AUDIT_ENCRYPTION_KEY"
 """Environment variable of the key that records are encrypted by: 32 bytes in base64; more, after commas, only read."""
 
-CIPHER = "AES-256-GCM"
 _BYTES = 32
 _NONCE = 12
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 FORMAT = "llmguard-audit"
 VERSION = 1
+CIPHER = "AES-256-GCM"
 START = "0" * 64
 """What the first line has in place of a hash."""
 
@@ -33,6 +34,8 @@ _checkpoint = re.compile(
     rb'(\{"c":([1-9]\d{0,17}),"n":(\d{1,18}),"hash":"([0-9a-f]{64})","prev":"([0-9a-f]{64})","at":(\d{1,19}),'
     rb'"log":"([0-9a-f]{32})","key":"([0-9a-f]{16})?"),"sig":"([0-9a-f]{128})?"\}\n'
 ).fullmatch
+
+_header = re.compile(rf"[0-9a-f]{{32}} (?:{CIPHER} [0-9a-f]{{16}} [0-9a-f]{{32}}|  )").fullmatch
 
 
 class Line(NamedTuple):
@@ -136,8 +139,10 @@ def header(line: Line | None) -> Header | None:
         known = (said["format"], said["version"]) == (FORMAT, VERSION)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
+    # What stands here is written on, into signed checkpoints and the key of the file.
+    texts = f"{found.log} {found.cipher} {found.key} {found.salt}"
     kinds = [int if name in ("file", "at") else str for name in Header._fields]
-    return found if known and all(map(isinstance, found, kinds)) else None
+    return found if known and all(map(isinstance, found, kinds)) and _header(texts) is not None else None
 
 
 def link(n: int, prev: str, kind: str, salt: str, body: str) -> tuple[str, str]:

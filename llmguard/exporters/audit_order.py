@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 
 from llmguard.exporters.audit_lines import START, Line
@@ -65,7 +66,7 @@ class Order:
 
     def lost(self, n: int) -> bool:
         """Whether a line is missing, or after the last."""
-        return n > self.n or any(first <= n <= last for first, last, _ in self._gaps)
+        return n > self.n or self._gap(n) is not None
 
     def end(self) -> None:
         """Tell of what never came."""
@@ -81,12 +82,18 @@ class Order:
             self._tell(file, n, "changed", "the line and the next do not hold together")
             self._suspect = None
 
+    def _gap(self, n: int) -> int | None:
+        """The place of the gap that a sequence is in; they ascend."""
+        place = bisect_right(self._gaps, n, key=lambda gap: gap[0]) - 1
+        return place if place >= 0 and n <= self._gaps[place][1] else None
+
     def _early(self, file: str, line: Line) -> None:
-        for place, (first, last, where) in enumerate(self._gaps):
-            if first <= line.n <= last:
-                self._gaps[place : place + 1] = [
-                    gap for gap in ((first, line.n - 1, where), (line.n + 1, last, where)) if gap[0] <= gap[1]
-                ]
-                self._tell(file, line.n, "moved", "the line stands after later ones")
-                return
-        self._tell(file, line.n, "doubled", "the line was there before")
+        place = self._gap(line.n)
+        if place is None:
+            self._tell(file, line.n, "doubled", "the line was there before")
+            return
+        first, last, where = self._gaps[place]
+        self._gaps[place : place + 1] = [
+            gap for gap in ((first, line.n - 1, where), (line.n + 1, last, where)) if gap[0] <= gap[1]
+        ]
+        self._tell(file, line.n, "moved", "the line stands after later ones")

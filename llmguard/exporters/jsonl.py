@@ -193,7 +193,11 @@ def read(path: str | os.PathLike[str]) -> Iterator[Record]:
         # Opened first: should it be renamed now, none of its records is missed or read twice.
         for old in rotated(path):
             if not _same(last.fileno(), old):
-                with old.open("rb") as file:
+                try:
+                    file = old.open("rb")
+                except FileNotFoundError:  # a writer, who keeps only so many, was faster
+                    continue
+                with file:
                     yield from _records(file, old)
         yield from _records(last, path)
 
@@ -224,21 +228,21 @@ def _same(handle: int, path: Path) -> bool:
 
 def _mend(handle: int, path: Path) -> int:
     """Cut off a line without its end; the size of the file then."""
-    size = end = os.fstat(handle).st_size
-    tail = b""
-    while end:
-        start = max(end - _BLOCK, 0)
-        if not tail:  # most of the time the last byte says it all
-            start = end - 1
-        os.lseek(handle, start, os.SEEK_SET)
-        block = os.read(handle, end - start)
-        if (place := block.rfind(b"\n")) >= 0:
-            tail = block[place + 1 :] + tail
+    size = whole = os.fstat(handle).st_size
+    head = b""  # of the line without its end, which may be of any length
+    while whole:
+        end = whole
+        whole = end - 1 if end == size else max(end - _BLOCK, 0)  # most of the time the last byte says it all
+        os.lseek(handle, whole, os.SEEK_SET)
+        block = os.read(handle, end - whole)
+        place = block.rfind(b"\n") + 1
+        head = (block[place:] + head)[: len(_HEAD)]
+        if place:
+            whole += place
             break
-        tail, end = block + tail, start
-    if not tail:
+    if whole == size:
         return size
-    if not tail.startswith(_HEAD[: len(tail)]):
+    if not _HEAD.startswith(head):
         raise ConfigurationError("ends in something that is no record: give another path", source=str(path))
-    os.ftruncate(handle, size - len(tail))
-    return size - len(tail)
+    os.ftruncate(handle, whole)
+    return whole

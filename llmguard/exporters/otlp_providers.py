@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.sampling import Sampler
 
 HTTP, GRPC = "http/protobuf", "grpc"
 _PACKAGES = {HTTP: "opentelemetry.exporter.otlp.proto.http", GRPC: "opentelemetry.exporter.otlp.proto.grpc"}
@@ -70,17 +71,24 @@ class Otlp:
     ) -> None:
         try:
             from opentelemetry.sdk.resources import Resource
+
+            from llmguard.exporters.sampling import Share
         except ImportError:
             raise MissingExtraError("Otlp", "opentelemetry.sdk", "otel") from None
-        if endpoint and not endpoint.startswith(("http://", "https://")):
+        if not isinstance(endpoint, str) or (endpoint and not endpoint.startswith(("http://", "https://"))):
             raise ConfigurationError("endpoint must be a URL that begins with http:// or https://")
+        if headers is not None and not isinstance(headers, Mapping):
+            raise ConfigurationError(f"headers must be a mapping of names to values, not a {type(headers).__name__}")
         if everywhere:
             _check_free()
         reach = _Reach(endpoint.rstrip("/"), protocol, dict(headers or {}))
+        # All that can be wrong is found before the first provider starts its threads.
+        sampler = None if share is None else Share(share)
+        spans, figures, events = map(reach.exporter, _EXPORTERS)
         resource = Resource.create({"service.name": service} if service else {})
-        self.tracers = _tracers(reach, resource, share, clear)
-        self.meters = _meters(reach, resource)
-        self.loggers = _loggers(reach, resource)
+        self.tracers = _tracers(spans, resource, sampler, clear)
+        self.meters = _meters(figures, resource)
+        self.loggers = _loggers(events, resource)
         if everywhere:
             from opentelemetry import _logs, metrics, trace
 
@@ -150,34 +158,33 @@ def _check_free() -> None:
 
 
 def _tracers(
-    reach: _Reach, resource: Resource, share: float | None, clear: Callable[[str], str] | None
+    exporter: Any, resource: Resource, sampler: Sampler | None, clear: Callable[[str], str] | None
 ) -> TracerProvider:
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    from llmguard.exporters.sampling import Keeping, Share
+    from llmguard.exporters.sampling import Keeping
 
-    tracers = TracerProvider(resource=resource, sampler=None if share is None else Share(share))
-    if (exporter := reach.exporter("traces")) is not None:
+    tracers = TracerProvider(resource=resource, sampler=sampler)
+    if exporter is not None:
         masking: Any = MaskingSpanExporter(exporter, clear) if clear else exporter
         processor: SpanProcessor = BatchSpanProcessor(masking)
-        tracers.add_span_processor(processor if share is None else Keeping(processor))
+        tracers.add_span_processor(processor if sampler is None else Keeping(processor))
     return tracers
 
 
-def _meters(reach: _Reach, resource: Resource) -> MeterProvider:
+def _meters(exporter: Any, resource: Resource) -> MeterProvider:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-    exporter = reach.exporter("metrics")
     return MeterProvider([PeriodicExportingMetricReader(exporter)] if exporter is not None else [], resource)
 
 
-def _loggers(reach: _Reach, resource: Resource) -> LoggerProvider:
+def _loggers(exporter: Any, resource: Resource) -> LoggerProvider:
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
     loggers = LoggerProvider(resource)
-    if (exporter := reach.exporter("logs")) is not None:
+    if exporter is not None:
         loggers.add_log_record_processor(BatchLogRecordProcessor(exporter))
     return loggers

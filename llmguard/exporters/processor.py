@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import math
 import os
 import queue
 import random
@@ -34,7 +33,7 @@ class Counts(NamedTuple):
     Attributes:
         exported: that the exporter took.
         dropped: that came while the queue was full, or after the end.
-        lost: that the exporter refused five times.
+        lost: that the exporter refused five times, or still refused at the end.
         failures: how often the exporter raised.
     """
 
@@ -51,8 +50,9 @@ class Processor:
 
     Texts are gone before `observe` returns. Records wait in a bounded queue; what comes while it is full is dropped
     and counted. A batch that the exporter refuses is tried again after 1, 2, 4 and 8 seconds or so, then it is lost.
-    Every failure and every dropped record counts in ``llmguard.telemetry.errors``, component ``exporter``. A forked
-    child begins with an empty queue, for the parent still has what was in it. At the interpreter's end it flushes.
+    Every failure and every record dropped from a full queue counts in ``llmguard.telemetry.errors``, component
+    ``exporter``. A forked child begins with an empty queue, for the parent still has what was in it. At the
+    interpreter's end it flushes.
 
     Args:
         exporter: that takes the records.
@@ -81,8 +81,10 @@ class Processor:
         for option, value, least in (("max_batch", max_batch, 1), ("max_queue", max_queue, max_batch)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ConfigurationError(f"{option} must be a whole number, at least {least}, not {value!r}")
-        if not isinstance(delay_s, int | float) or not (math.isfinite(delay_s) and delay_s > 0):
-            raise ConfigurationError(f"delay_s must be seconds, more than 0, not {delay_s!r}")
+        if not isinstance(delay_s, int | float) or not 0 < delay_s <= threading.TIMEOUT_MAX:
+            raise ConfigurationError(
+                f"delay_s must be seconds, more than 0 and at most {threading.TIMEOUT_MAX:.0f}, not {delay_s!r}"
+            )
         if not isinstance(name, str):
             raise ConfigurationError(f"name must be a string, not {name!r}")
         self.exporter = exporter
@@ -91,13 +93,12 @@ class Processor:
         self._max_queue = max_queue
         self._delay_s = delay_s
         self._failed: list[Callable[[], Failed | None]] = []
-        self._closed = False
+        self._closed = self._done = False
         self._ending = False
         self._reset()
         _processors.add(self)
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
         self._queue: deque[Record] = deque()
         self._batch: tuple[Record, ...] = ()
         self._tries = 0
@@ -126,8 +127,6 @@ class Processor:
 
     def observe(self, seen: Observation) -> None:
         """Make a record, and have it exported soon."""
-        if os.getpid() != self._pid:
-            self._reset()
         if self._closed or len(self._queue) >= self._max_queue:
             with self._counting:
                 self._dropped += 1
@@ -154,9 +153,7 @@ class Processor:
         Returns:
             Whether all of it is where it belongs.
         """
-        until = time.monotonic() + timeout_s
-        if os.getpid() != self._pid:
-            self._reset()
+        until = _until(timeout_s)
         while self._queue or self._batch:
             left = until - time.monotonic()
             if left <= 0 or not self._export(left):
@@ -177,11 +174,11 @@ class Processor:
         """Take no more, export what waits, and shut the exporter down; a second time does nothing.
 
         Returns:
-            Whether all of it is where it belongs.
+            Whether all of it is where it belongs; the same each time.
         """
         if self._closed:
-            return True
-        until = time.monotonic() + timeout_s
+            return self._done
+        until = _until(timeout_s)
         self._closed = True
         done = self.force_flush(timeout_s)
         self._stop.set()
@@ -189,20 +186,24 @@ class Processor:
         self._some.set()
         if not self._exporting.acquire(timeout=max(until - time.monotonic(), 0.0)):
             return False
+        self._lost += len(self._batch) + len(self._queue)
+        self._batch = ()
+        self._queue.clear()
         try:
             with untraced():
-                return self.exporter.shutdown(max(until - time.monotonic(), 0.0)) and done
+                self._done = self.exporter.shutdown(max(until - time.monotonic(), 0.0)) and done
         except Exception as error:  # noqa: BLE001 - an exporter never breaks anything else
             self._count_failure(error)
-            return False
         finally:
             self._exporting.release()
+        return self._done
 
     def _start(self) -> None:
         with self._counting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="llmguard-exporter", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._serve, name="llmguard-exporter", daemon=True)
+                thread.start()  # raises where there are too many; the next record tries again
+                self._thread = thread
 
     def _serve(self) -> None:
         stop = self._stop
@@ -254,12 +255,26 @@ class Processor:
                 return
 
 
+def _until(timeout_s: float) -> float:
+    """When a wait that begins now ends; one without end is as long as the system lets it be."""
+    return time.monotonic() + min(timeout_s, threading.TIMEOUT_MAX - 1)
+
+
 def _pause(tries: int) -> float:
     """Seconds before a batch is tried again: doubled each time, from half to all of it."""
     return min(2.0 ** (tries - 1), _LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
 
 
 _processors: WeakSet[Processor] = WeakSet()
+
+
+def _forked() -> None:
+    for processor in list(_processors):
+        processor._reset()  # noqa: SLF001 - before any thread of the child's can use it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 @atexit.register

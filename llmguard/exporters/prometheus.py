@@ -9,6 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakMethod
 
 from llmguard.errors import ConfigurationError, MissingExtraError
 from llmguard.exporters.prometheus_families import families
@@ -75,8 +76,10 @@ class Prometheus:
         self._workers = Workers(directory) if directory is not None else None
         if self._workers is not None:
             self._tell_others()
-            os.register_at_fork(after_in_child=self._forked)
             atexit.register(self.shutdown)
+        if hasattr(os, "register_at_fork"):
+            forked = WeakMethod(self._forked)
+            os.register_at_fork(after_in_child=lambda: (reset := forked()) and reset())
 
     def meter_provider(self, **options: Any) -> MeterProvider:
         """A meter provider whose figures these are.
@@ -155,7 +158,11 @@ class Prometheus:
         return self._server.server_port
 
     def shutdown(self) -> None:
-        """Stop serving; tell the other workers a last time."""
+        """Stop serving; tell the other workers a last time.
+
+        Raises:
+            OSError: the directory of the workers can't be read or written.
+        """
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -176,8 +183,11 @@ class Prometheus:
 
     def _forked(self) -> None:
         self._lock = threading.Lock()
-        self._server = None
-        self._tell_others()
+        if self._server is not None:
+            self._server.server_close()  # the parent serves on; here the port would be held, and nobody would answer
+            self._server = None
+        if self._workers is not None:
+            self._tell_others()
 
 
 def _handler(prometheus: Prometheus) -> type[http.server.BaseHTTPRequestHandler]:

@@ -42,12 +42,14 @@ class Workers:
             raise ConfigurationError(f"can't be written: {error.strerror}", source=str(self._directory)) from error
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._name = f"{self._pid}.{secrets.token_hex(4)}"
+        pid = os.getpid()
+        name = f"{pid}.{secrets.token_hex(4)}"
         # Nobody else may take this one for ended before it has its lock.
         with self._alone():
-            self._held = os.open(self._directory / f"{self._name}.lock", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            _lock(self._held)
+            held = os.open(self._directory / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            _lock(held)
+        # Last: a child that could not begin tries again, and never tells under its parent's name.
+        self._pid, self._name, self._held = pid, name, held
 
     def told(self, own: Families) -> Families:
         """The figures of all, after these have been told to the others.
@@ -59,8 +61,9 @@ class Workers:
             OSError: the directory can't be read or written.
         """
         if os.getpid() != self._pid:
-            os.close(self._held)  # the parent still holds the lock
+            parents = self._held
             self._begin()
+            os.close(parents)  # who still holds its lock
         with self._alone():
             # Written before anything is answered: no other process tells less of us from then on.
             self._write(f"{self._name}.json", own)

@@ -6,7 +6,8 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -135,7 +136,7 @@ def record(seen: Observation) -> Record:
         "tenant": identifier(seen.tenant),
         "conversation": identifier(seen.conversation),
         "trace": seen.trace,
-        "numbers": {name: float(value) for name, value in seen.numbers.items() if math.isfinite(value)},
+        "numbers": dict(_finite(seen.numbers)),
     }
     if decision is None:
         return Record(at, CALL, seconds=about["numbers"].get("latency", 0.0), **about)
@@ -160,11 +161,17 @@ def record(seen: Observation) -> Record:
     )
 
 
+def _finite(numbers: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    for name, number in numbers.items():
+        with suppress(OverflowError):  # what a server says it has counted may be larger than any float
+            if math.isfinite(number):
+                yield name, float(number)
+
+
 def _found(finding: Finding) -> Found:
     length = finding.span[1] - finding.span[0] if finding.span is not None else None
-    reasons = finding.reasons
-    if len(reasons) > _MAX_REASONS or any(len(reason) > _MAX_REASON for reason in reasons):
-        reasons = tuple(reason[:_MAX_REASON] for reason in reasons[:_MAX_REASONS])
+    # Detectors of others may give anything, and what can't be encoded takes its whole batch with it.
+    reasons = tuple([_encodable(reason[:_MAX_REASON]) for reason in finding.reasons[:_MAX_REASONS]])
     return Found(finding.detector, finding.category, finding.score, length, finding.action.value, reasons)
 
 
@@ -172,6 +179,10 @@ def identifier(text: str) -> str:
     """A caller's id as records hold it: broken Unicode replaced, and one of more than 256 characters as its SHA-256."""
     if len(text) > _MAX_ID:
         return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return _encodable(text)
+
+
+def _encodable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
 from llmguard.errors import ConfigurationError, MissingExtraError
 from llmguard.semconv import ABANDONED, ACTION, DETECTORS_FAILED, ERROR_TYPE
@@ -76,7 +78,8 @@ class Keeping(SpanProcessor):
 
     Spans that are not sampled wait until the first span of their trace in this process has ended. Then all of them go
     on if one has the action ``block``, failed detectors, an error type or an error status; otherwise they are
-    forgotten. So are the spans of the oldest trace when too many wait, unless one of them is such a span.
+    forgotten. So are the spans of the oldest trace when too many wait, unless one of them is such a span. What waits
+    when a process forks is the parent's.
 
     Args:
         processor: gets what is kept; a batch processor.
@@ -94,6 +97,12 @@ class Keeping(SpanProcessor):
         self._processor = processor
         self._max_traces = max_traces
         self._max_spans = max_spans
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            forked = WeakMethod(self._reset)
+            os.register_at_fork(after_in_child=lambda: (reset := forked()) and reset())
+
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._waiting: OrderedDict[int, list[ReadableSpan]] = OrderedDict()
         self._kept: OrderedDict[int, None] = OrderedDict()

@@ -31,6 +31,7 @@ class GuardMiddleware:
         prompt: the one that names the prompt template that its texts came from.
         tenant: the one that names on whose behalf it is made.
         begun: begins to tell of the call of the model, where the application is what makes it; the proxy's is.
+        sockets: whether the application answers websockets; the proxy doesn't.
 
     Raises:
         ConfigurationError: as `HttpGuard` and `Callers`.
@@ -49,8 +50,10 @@ class GuardMiddleware:
         prompt: str | None = None,
         tenant: str | None = None,
         begun: Begun | None = None,
+        sockets: bool = True,
     ) -> None:
         self.app = app
+        self._sockets = sockets
         self._begun = begun
         self.http = HttpGuard(guard, dialects=dialects, unmatched=unmatched, limit=limit, fallback=fallback)
         self.callers = Callers(guard, conversation=conversation, prompt=prompt, tenant=tenant)
@@ -86,7 +89,7 @@ class GuardMiddleware:
         await self.app({**scope, "headers": plain}, replayed(b"", receive) if bare else receive, send)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        passed = self.http.unmatched == "pass" and not self.http.guards(path_of(scope))
+        passed = self._sockets and self.http.unmatched == "pass" and not self.http.guards(path_of(scope))
         self.http.guard.unguarded("socket", passed=passed)
         if passed:
             await self.app(scope, receive, send)

@@ -25,7 +25,7 @@ from llmguard.types import Decision, Stage
 _TEMPLATES = 8
 _TEMPLATES_AT_A_TIME = 4
 #: Bytes that wait for the first piece of a text, at most.
-_PATIENCE = 1 << 18
+PATIENCE = 1 << 18
 
 
 class ExchangeStream:
@@ -121,7 +121,7 @@ class ExchangeStream:
         self._waiting += data
         if self.blocked is not None and not self._said_something:
             return b""
-        if not (self._said_something or self._over) and len(self._waiting) < _PATIENCE:
+        if not (self._said_something or self._over) and len(self._waiting) < PATIENCE:
             return b""
         self.patient = False
         data, self._waiting = bytes(self._waiting), bytearray()

@@ -49,6 +49,11 @@ def named(headers: Headers, name: bytes) -> bytes:
     return b""
 
 
+def has_body(headers: Headers) -> bool:
+    """Whether a body follows them."""
+    return bool(named(headers, b"transfer-encoding")) or named(headers, b"content-length") not in (b"", b"0")
+
+
 def encoding(headers: Headers) -> str:
     """How a body is compressed; "" where it is not."""
     values = [value for key, value in headers if key == b"content-encoding"]

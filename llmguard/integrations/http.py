@@ -23,7 +23,16 @@ from llmguard.guard import Guard
 from llmguard.integrations.encodings import BodyTooLargeError, UnknownEncodingError, decoded
 from llmguard.integrations.exchange import Cleared, Exchange, Steps
 from llmguard.integrations.exchange_stream import ExchangeStream
-from llmguard.integrations.headers import JSON, Headers, encoding, json_length, named, of_answer, of_request
+from llmguard.integrations.headers import (
+    JSON,
+    Headers,
+    encoding,
+    has_body,
+    json_length,
+    named,
+    of_answer,
+    of_request,
+)
 from llmguard.integrations.replies import FINAL, Forward, Reply, blocked_of, refused
 from llmguard.types import Decision, Stage, Text
 from llmguard.waiting import Waits
@@ -117,7 +126,8 @@ class HttpGuard:
                 return HttpCall(self, found, kind, headers)
         except RouteError as error:
             return self.refused(400, str(error), "path")
-        if method == "OPTIONS" or _HARMLESS.fullmatch(f"{method} {path}"):
+        harmless = method == "OPTIONS" or _HARMLESS.fullmatch(f"{method} {path}") is not None
+        if harmless and (self.unmatched == "refuse" or not has_body(headers)):
             return None
         if self.unmatched == "pass":
             self.guard.unguarded("route", passed=True)
@@ -246,7 +256,8 @@ class HttpCall:
     def _cleared(self, plain: bytes) -> Steps[Cleared]:
         kind = named(self._headers, b"content-type").partition(b";")[0].strip().lower()
         passes = self._http.unmatched == "pass"
-        if kind.startswith(b"text/") and kind != b"text/event-stream" and (passes or self._status >= 300):
+        page = kind.startswith(b"text/") and kind != b"text/event-stream" and (passes or self._status >= 300)
+        if page and not _is_json(plain):
             # The page of a server in between, also beside a redirect: no format has it, but its reader reads it.
             check = self.exchange.checks.start(Stage.OUTPUT, [Text(plain.decode("utf-8", "replace"))])
             if check.pending:
@@ -259,15 +270,21 @@ class HttpCall:
             # A compressed stream, which came in one piece.
             own = ExchangeStream(self.exchange, stream, min(self._http.limit, framing.LIMIT))
             out = (yield from own.feed(plain)) + (yield from own.close())
+            if own.broken is not None:
+                self._unread_answer(passed=False)
             return Cleared(out, own.blocked)
         try:
             return (yield from self.exchange.response(plain, json_length(self._headers)))
         except DialectError:
-            if not passes:
+            if not (passes or page):
                 raise
         cleared = yield from self.exchange.unread(plain, answer=True)
-        self._http.guard.unguarded("answer", passed=True, dialect=self.dialect.name)
+        if not page:
+            self._unread_answer(passed=True)
         return cleared
+
+    def _unread_answer(self, *, passed: bool) -> None:
+        self._http.guard.unguarded("answer", passed=passed, dialect=self.dialect.name)
 
     @property
     def patient(self) -> bool:
@@ -319,8 +336,18 @@ class HttpCall:
         stream, self.stream = self.stream, None
         if stream is not None:
             if stream.broken is not None:
-                self._http.guard.unguarded("answer", passed=False, dialect=self.dialect.name)
+                self._unread_answer(passed=False)
             stream.abandon()
         scope, self._scope = self._scope, None
         if scope is not None:
             scope.__exit__(None, None, None)
+
+
+def _is_json(page: bytes) -> bool:
+    """Whether a client may read it as JSON, whatever it is said to be: escapes would hide what its strings say."""
+    try:
+        return isinstance(json.loads(page), (dict, list))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return False
+    except (ValueError, RecursionError):
+        return True  # other readers get further

@@ -68,7 +68,7 @@ class Proxy:
         self._metrics = metrics
         self._health = health
         self._upstream_metrics = upstream_metrics
-        self._guarded = GuardMiddleware(self._ask, guard, begun=self._begun, **options)
+        self._guarded = GuardMiddleware(self._ask, guard, begun=self._begun, sockets=False, **options)
         self._own = {"/healthz": self._alive, "/readyz": self._ready, "/metrics": self._figures}
         self._probed = -_PROBED_S
         self._probe = Reply(503, [_TEXT], b"not asked yet\n")
@@ -83,10 +83,6 @@ class Proxy:
             await self._guarded(scope, receive, send)
 
     async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1008, "reason": "llmguard: websockets are not passed on"})
-            return
         # The names of callers are ours: they may be nobody else's business.
         headers = without(scope["headers"], self._guarded.callers.headers)
         where: Upstream = scope.pop(_PICKED, None) or self._picked(scope)

@@ -12,7 +12,7 @@ from typing import Any
 
 from llmguard.errors import Blocked, ConfigurationError, DialectError
 from llmguard.integrations.exchange_stream import ExchangeStream
-from llmguard.integrations.headers import Headers, named
+from llmguard.integrations.headers import Headers, has_body, named
 from llmguard.integrations.http import Forward, HttpCall, HttpGuard, Reply, blocked_of
 from llmguard.integrations.transport_bodies import ajoined, joined, streams
 from llmguard.operation import Operation
@@ -84,7 +84,7 @@ class _Edge:
             return self._http.refused(400, "connections that stay open in both directions are not guarded", "socket")
         path, _, query = request.url.raw_path.decode("latin-1").partition("?")
         call = self._http.open(request.method, self._route(path), query, headers)
-        if call is None and self._http.unmatched == "refuse" and _has_body(headers):
+        if call is None and self._http.unmatched == "refuse" and has_body(headers):
             return self._http.refused(400, "a request in no wire format that is read has a body", "body")
         return call
 
@@ -311,10 +311,6 @@ class AsyncGuardTransport(_Edge):
 
     async def __aexit__(self, *error: Any) -> None:
         await self._inner.__aexit__(*error)
-
-
-def _has_body(headers: Headers) -> bool:
-    return bool(named(headers, b"transfer-encoding")) or named(headers, b"content-length") not in (b"", b"0")
 
 
 def _headers(headers: Any) -> list[tuple[bytes, bytes]]:

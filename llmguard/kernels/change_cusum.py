@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from llmguard.kernels import change_state
 from llmguard.kernels.change_state import LARGEST
+from llmguard.kernels.change_summed import Summed
 
 
-class Cusum:
+class Cusum(Summed):
     """A step of the mean: standardised distances from a target, less an allowance, summed up on either side.
 
     Page's tabular scheme (1954), two-sided. With target and deviation known, an allowance of a half and a threshold
@@ -33,8 +29,9 @@ class Cusum:
         MissingExtraError: numba is not installed.
     """
 
-    __slots__ = ("_options", "_state", "_step", "options")
+    __slots__ = ()
 
+    _KIND = "cusum"
     _NAMES = ("count", "mean", "squares", "up", "down")
 
     def __init__(
@@ -57,45 +54,4 @@ class Cusum:
         }
         known = (math.nan, math.nan) if target is None else (self.options["target"], self.options["deviation"])
         learns = self.options["warm_up"] if target is None else 0
-        self._options = np.array([self.options["allowance"], self.options["threshold"], learns, *known], np.float64)
-        self._state = np.zeros(len(self._NAMES))
-        self._step = change_state.compiled().cusum
-
-    def update(self, value: float) -> bool:
-        """Takes one value in; True when the mean has changed.
-
-        Raises:
-            TypeError: it is no number.
-            ValueError: it is NaN or of more than 1e100; the state is as before.
-        """
-        found: bool = self._step(self._state, self._options, change_state.value(value))
-        return found
-
-    def update_many(self, values: ArrayLike) -> NDArray[np.int64]:
-        """Takes values in as `update` would, one by one; the places at which it would have said True.
-
-        Raises:
-            TypeError: they are no numbers.
-            ValueError: one is NaN or of more than 1e100; the state is as before.
-        """
-        row = change_state.values(values)
-        hits = np.empty(row.size, np.int64)
-        return hits[: change_state.compiled().cusum_row(self._state, self._options, row, hits)]
-
-    def state(self) -> dict[str, Any]:
-        """All that it knows, as a mapping of plain numbers, fit for JSON."""
-        numbers = dict(zip(self._NAMES, self._state.tolist(), strict=True))
-        return {"detector": "cusum", "format": change_state.FORMAT, "options": self.options, "state": numbers}
-
-    @classmethod
-    def restore(cls, saved: Mapping[str, Any]) -> Cusum:
-        """The detector that `state` described.
-
-        Raises:
-            TypeError: it is no mapping.
-            ValueError: it is the state of another detector or format, or was cut short or altered.
-        """
-        options, numbers = change_state.opened(saved, "cusum")
-        made: Cusum = change_state.made(cls, options, "cusum")
-        made._state = change_state.row(numbers, cls._NAMES, "cusum")
-        return made
+        self._begin((self.options["allowance"], self.options["threshold"], learns, *known))

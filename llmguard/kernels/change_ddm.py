@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llmguard.kernels import change_state
+from llmguard.kernels.change_summed import Summed
 
 
-class Ddm:
+class Ddm(Summed):
     """A rise of a rate of failures: the rate and its deviation leave the lowest they have been far behind.
 
     The drift detection method of Gama et al. ("Learning with Drift Detection", 2004), but that the lowest rate is taken
@@ -29,8 +28,9 @@ class Ddm:
         MissingExtraError: numba is not installed.
     """
 
-    __slots__ = ("_options", "_state", "_step", "options")
+    __slots__ = ()
 
+    _KIND = "ddm"
     _NAMES = ("count", "rate", "lowest", "deviation", "warning")
 
     def __init__(self, *, drift: float = 3.0, warning: float = 2.0, warm_up: int = 30) -> None:
@@ -39,9 +39,7 @@ class Ddm:
             "warning": change_state.option("warning", warning, 0.0, math.nextafter(float(drift), math.inf)),
             "warm_up": change_state.count("warm_up", warm_up, 1),
         }
-        self._options = np.array([self.options[name] for name in ("warning", "drift", "warm_up")], np.float64)
-        self._state = np.zeros(len(self._NAMES))
-        self._step = change_state.compiled().ddm
+        self._begin(self.options[name] for name in ("warning", "drift", "warm_up"))
 
     @property
     def warning(self) -> bool:
@@ -58,8 +56,7 @@ class Ddm:
         outcome = change_state.value(float(value) if isinstance(value, bool) else value)
         if not 0.0 <= outcome <= 1.0:
             raise ValueError(f"an outcome lies in [0, 1], not at {outcome}")
-        found: bool = self._step(self._state, self._options, outcome)
-        return found
+        return super().update(outcome)
 
     def update_many(self, values: ArrayLike) -> NDArray[np.int64]:
         """Takes outcomes in as `update` would, one by one; the places at which it would have said True.
@@ -71,23 +68,4 @@ class Ddm:
         row = change_state.values(values)
         if ((row < 0.0) | (row > 1.0)).any():
             raise ValueError("outcomes lie in [0, 1]; at least one is outside")
-        hits = np.empty(row.size, np.int64)
-        return hits[: change_state.compiled().ddm_row(self._state, self._options, row, hits)]
-
-    def state(self) -> dict[str, Any]:
-        """All that it knows, as a mapping of plain numbers, fit for JSON."""
-        numbers = dict(zip(self._NAMES, self._state.tolist(), strict=True))
-        return {"detector": "ddm", "format": change_state.FORMAT, "options": self.options, "state": numbers}
-
-    @classmethod
-    def restore(cls, saved: Mapping[str, Any]) -> Ddm:
-        """The detector that `state` described.
-
-        Raises:
-            TypeError: it is no mapping.
-            ValueError: it is the state of another detector or format, or was cut short or altered.
-        """
-        options, numbers = change_state.opened(saved, "ddm")
-        made: Ddm = change_state.made(cls, options, "ddm")
-        made._state = change_state.row(numbers, cls._NAMES, "ddm")
-        return made
+        return super().update_many(row)

@@ -1,6 +1,6 @@
 """The compiled half of `change`: one step of each detector, and a walk over a row of values by that same step.
 
-A state is a row of floats that the step writes; `change` and `adwin` name its places.
+A state is a row of floats that the step writes; the detectors name its places.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from numba import njit
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def kernel(*signatures: Any, nogil: bool = False) -> Callable[[_F], _F]:
+def kernel(*signatures: Any, nogil: bool = False, **options: Any) -> Callable[[_F], _F]:
     """Compiles for these signatures.
 
     numba raises RuntimeError where neither the package's directory nor the user's cache can be written, and OSError
@@ -20,14 +20,15 @@ def kernel(*signatures: Any, nogil: bool = False) -> Callable[[_F], _F]:
         signatures: of numba, at least one.
         nogil: whether the code runs without the interpreter's lock. What takes a few microseconds keeps it: who lets
             go of it waits until a busy thread gives it back.
+        options: of numba, any other.
     """
 
     def compiled(function: _F) -> _F:
         made: Any
         try:
-            made = njit(list(signatures), cache=True, nogil=nogil)(function)
+            made = njit(list(signatures), cache=True, nogil=nogil, **options)(function)
         except (RuntimeError, OSError):
-            made = njit(list(signatures), nogil=nogil)(function)
+            made = njit(list(signatures), nogil=nogil, **options)(function)
         return cast("_F", made)
 
     return compiled

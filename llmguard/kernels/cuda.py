@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmguard.errors import DeviceError, MissingExtraError
+from llmguard.kernels import drift_counts, drift_input
 from llmguard.kernels.pvalues import number, whole
 
 #: Vectors of a set in `mmd`: a grid has no more tiles.
@@ -123,9 +124,7 @@ def psi_rows(expected: Any, observed: Any, *, floor: float | None = None) -> NDA
         DeviceError: no GPU is there.
         MissingExtraError: numba-cuda is not installed.
     """
-    share = 0.0 if floor is None else number("floor", floor)
-    if floor is not None and not 0.0 < share < 1.0:
-        raise ValueError(f"floor is a share between 0 and 1, not {share}")
+    share = drift_counts.share_of_none(floor)
     first, second = _pair(expected, observed)
     jit = _compiled()
     out = jit.cuda.device_array(first.shape[0], np.float64)
@@ -151,14 +150,12 @@ def jensen_shannon_rows(expected: Any, observed: Any, *, base: float = math.e) -
         DeviceError: no GPU is there.
         MissingExtraError: numba-cuda is not installed.
     """
-    unit = number("base", base)
-    if not 1.0 < unit < math.inf:
-        raise ValueError(f"the base of a logarithm must be above 1 and finite, not {unit}")
+    unit = drift_counts.unit_of(base)
     first, second = _pair(expected, observed)
     jit = _compiled()
     out = jit.cuda.device_array(first.shape[0], np.float64)
     jit.jensen_shannon[first.shape[0], jit.THREADS](first, second, out)
-    found: NDArray[np.float64] = np.sqrt(out.copy_to_host() / math.log(unit))
+    found: NDArray[np.float64] = np.sqrt(out.copy_to_host() / unit)
     return found
 
 
@@ -204,8 +201,7 @@ def _gaussian(x: Any, y: Any, width: float) -> float:
 
 def _pair(expected: Any, observed: Any) -> tuple[Any, Any]:
     first, second = _rows("expected", expected, _COUNTS), _rows("observed", observed, _COUNTS)
-    if first.shape != second.shape:
-        raise ValueError(f"counts of different bins: {first.shape} and {second.shape}; use the same edges for both")
+    drift_input.same(first, second)
     return first, second
 
 

@@ -20,8 +20,8 @@ cuda: Any = _cuda
 TILE = 16
 #: Threads of a block, which shares a row or a tile; a power of two.
 THREADS = TILE * TILE
-#: Below every logit that is no infinity: the maximum of none.
-_LOWEST = np.float32(-3.4e38)
+#: Below no logit but minus infinity: the maximum of none.
+_LOWEST = np.finfo(np.float32).min
 _WORD = np.uint64(0xFFFF)
 
 

@@ -79,7 +79,7 @@ def psi(expected: ArrayLike, observed: ArrayLike, *, floor: float | None = None)
         MissingExtraError: numba is not installed.
     """
     first, second = drift_input.counts(expected, observed)
-    return _sound(compiled().psi(first, second, _floor(floor)), first, second)
+    return _sound(compiled().psi(first, second, share_of_none(floor)), first, second)
 
 
 def psi_rows(expected: ArrayLike, observed: ArrayLike, *, floor: float | None = None) -> NDArray[np.float64]:
@@ -91,7 +91,7 @@ def psi_rows(expected: ArrayLike, observed: ArrayLike, *, floor: float | None = 
         MissingExtraError: numba is not installed.
     """
     first, second = _rows(expected, observed)
-    return _each(compiled().psi_rows, first, second, _floor(floor))
+    return _each(compiled().psi_rows, first, second, share_of_none(floor))
 
 
 def jensen_shannon(expected: ArrayLike, observed: ArrayLike, *, base: float = math.e) -> float:
@@ -111,7 +111,7 @@ def jensen_shannon(expected: ArrayLike, observed: ArrayLike, *, base: float = ma
         ValueError: counts below zero, all zero, not finite, or of different bins; a base of 1 or less.
         MissingExtraError: numba is not installed.
     """
-    unit = _unit(base)
+    unit = unit_of(base)
     first, second = drift_input.counts(expected, observed)
     return math.sqrt(_sound(compiled().jensen_shannon(first, second), first, second) / unit)
 
@@ -124,7 +124,7 @@ def jensen_shannon_rows(expected: ArrayLike, observed: ArrayLike, *, base: float
         ValueError: as `jensen_shannon`, or they are not rows of the same number.
         MissingExtraError: numba is not installed.
     """
-    unit = _unit(base)
+    unit = unit_of(base)
     first, second = _rows(expected, observed)
     return np.sqrt(_each(compiled().jensen_shannon_rows, first, second) / unit)
 
@@ -222,7 +222,13 @@ def _each(rows: Any, first: NDArray[Any], second: NDArray[Any], *options: float)
     return out
 
 
-def _floor(floor: float | None) -> float:
+def share_of_none(floor: float | None) -> float:
+    """The ``floor`` of `psi` as the kernels take it: 0 for None.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is outside (0, 1).
+    """
     if floor is None:
         return 0.0
     value = pvalues.number("floor", floor)
@@ -231,7 +237,13 @@ def _floor(floor: float | None) -> float:
     return value
 
 
-def _unit(base: float) -> float:
+def unit_of(base: float) -> float:
+    """The natural logarithm of the base of a logarithm.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is 1 or less, or not finite.
+    """
     value = pvalues.number("base", base)
     if not 1.0 < value < math.inf:
         raise ValueError(f"the base of a logarithm must be above 1 and finite, not {value}")

@@ -1,11 +1,13 @@
-"""How the kernels of drift are compiled: for given types, at import, kept on disk where there is a place for it."""
+"""How the kernels of drift are compiled, and the types of what they are given."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from numba import njit, types
+from numba import types
+
+from llmguard.kernels import compiling
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -19,23 +21,10 @@ marked = types.Array(types.int64, 1, "C")
 
 
 def kernel(*signatures: Any, loose: bool = False) -> Callable[[_F], _F]:
-    """Compiles for these signatures; the code runs without the interpreter's lock and divides as NumPy does.
-
-    numba raises RuntimeError where neither the package's directory nor the user's cache can be written, and OSError
-    where writing fails later (a full disk): neither is a reason not to run.
+    """Compiles as `compiling.kernel`; the code runs without the interpreter's lock and divides as NumPy does.
 
     Args:
         signatures: of numba, at least one.
         loose: sums may be taken in another order.
     """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(LOOSE) if loose else False}
-
-    def compiled(function: _F) -> _F:
-        made: Any
-        try:
-            made = njit(list(signatures), cache=True, **options)(function)
-        except (RuntimeError, OSError):
-            made = njit(list(signatures), **options)(function)
-        return cast("_F", made)
-
-    return compiled
+    return compiling.kernel(*signatures, nogil=True, error_model="numpy", fastmath=set(LOOSE) if loose else False)

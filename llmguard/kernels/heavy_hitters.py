@@ -47,7 +47,7 @@ class HeavyHitters:
 
     def __init__(self, size: int = 1_000) -> None:
         check_whole("size", size, 1, 1 << 20)
-        self._size = size
+        self._size = int(size)
         self._counts: dict[int, int] = {}
         self._total = 0
         self._error = 0
@@ -129,6 +129,7 @@ class HeavyHitters:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is no state of heavy hitters: {type(error).__name__}") from error
         whole = all(type(number) is int for number in numbers) and min(made._counts.values(), default=1) >= 1
+        whole &= len(made._counts) == (len(numbers) - 2) // 2 <= 2 * made._size
         if not whole or not 0 <= made._error * (made._size + 1) <= made._total - sum(made._counts.values()):
             raise ValueError("this is no state of heavy hitters: its numbers contradict each other")
         return made

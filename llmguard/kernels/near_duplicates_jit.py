@@ -41,6 +41,9 @@ def minhash(codes: Any, fold: Any, points: Any, factors: Any, addends: Any, sign
     position = made = 0
     while position < len(codes):
         position, size = normalise(codes, position, fold, points)
+        # A space before nothing is what white space behind the last block leaves.
+        if size == 1:
+            continue
         for last in range(min(SHINGLE, size) - 1, size):
             value = shingle(points, last)
             for index in range(len(factors)):
@@ -57,6 +60,9 @@ def simhash(codes: Any, fold: Any, points: Any, votes: Any) -> Any:
     position = 0
     while position < len(codes):
         position, size = normalise(codes, position, fold, points)
+        # A space before nothing is what white space behind the last block leaves.
+        if size == 1:
+            continue
         for last in range(min(SHINGLE, size) - 1, size):
             value = shingle(points, last)
             for bit in range(64):

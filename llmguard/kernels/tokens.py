@@ -227,7 +227,8 @@ def _counted(ids: NDArray[Any], bins: int, threads: int | None) -> Histogram | N
         bits = float(jit.count_few(ids, counts, _logs()))
         return None if bits < 0.0 else Histogram(counts, bits)
     wanted = (threads or os.cpu_count() or 1) if len(ids) >= MANY else 1
-    parts = max(wanted, -(-len(ids) // _PART))
+    # Each has counters of its own: no more of them together than there are ids, or their sum is most of the work.
+    parts = max(1, min(wanted, len(ids) // max(1, bins)), -(-len(ids) // _PART))
     edges = [len(ids) * part // parts for part in range(parts + 1)]
     tables = [np.zeros(bins, np.uint32) for _ in range(parts)]
     outside = [0] * parts

@@ -78,20 +78,19 @@ class LoopTracker:
 
         Raises:
             TypeError: it is no whole number.
-            OverflowError: it has more than 32 bits.
+            ValueError: it has more than 32 bits.
         """
-        self._taken += 1
-        return self._told(self._taken) if self._jit.add(self._state, token) else None
+        return self._take(_checked(token))
 
     def feed(self, ids: Ids) -> list[Loop]:
-        """Takes more ids; the loops that they complete, in order.
+        """Takes more ids; the loops that they complete, in order. Of ids that are refused none is taken.
 
         Raises:
             TypeError: they are no whole numbers.
             ValueError: they have more than one dimension, or one has more than 32 bits.
         """
         if isinstance(ids, list) and len(ids) < _FEW:
-            return [loop for loop in map(self.add, ids) if loop is not None]
+            return [loop for loop in map(self._take, list(map(_checked, ids))) if loop is not None]
         new = narrow(ids)
         follow = self._jit.follow if len(new) < LONG else self._jit.follow_long
         found = []
@@ -104,9 +103,18 @@ class LoopTracker:
         self._taken += len(new)
         return found
 
+    def _take(self, token: int) -> Loop | None:
+        self._taken += 1
+        return self._told(self._taken) if self._jit.add(self._state, token) else None
+
     def _told(self, end: int) -> Loop:
         period = int(self._state[self._jit.FOUND])
         return Loop(period, end - period - int(self._proof[period - 1]), end)
+
+
+def _checked(token: int) -> int:
+    # The kernel would cut whatever it is given down to 32 bits.
+    return token if type(token) is int and -(2**31) <= token < 2**31 else int(narrow([token])[0])
 
 
 def proofs(length: int, repeats: int, longest: int) -> NDArray[np.int32]:

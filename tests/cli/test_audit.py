@@ -60,7 +60,10 @@ def test_a_whole_log_verifies(log: Path) -> None:
     assert run("verify", log, "--head", head).exit_code == 0
     n, _, hashed = head.partition(":")
     assert run("verify", log, "--head", f"{int(n) + 1}:{hashed}").exit_code == 1
-    assert run("verify", log, "--head", "six").exit_code == 2
+    for wrong in ("six", f"{'9' * 5000}:{hashed}", f"{n}:{hashed[:-1]}"):
+        result = run("verify", log, "--head", wrong)
+        assert result.exit_code == 2
+        assert result.stderr == "llmguard: --head must be SEQUENCE:HASH, as verify prints it\n"
     assert json.loads(run("verify", log, "--json").stdout)["records"] == 5
 
 

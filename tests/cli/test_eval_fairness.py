@@ -112,6 +112,11 @@ def test_in_context_and_other_terms(tmp_path: Path) -> None:
     [
         ((), "--detector"),
         (("--policy", "nonsense"), "nonsense"),
+        (("--policy", "default", "--threshold", "0.9"), "--threshold"),
+        (("--policy", "default", "--alias", "A=B"), "--alias"),
+        (("--policy", "default", "--options", "{}"), "--options"),
+        (("--policy", "default", "--role", "system"), "--role"),
+        ((*UNFAIR, "--categories", "DENY"), "is neither found nor labelled"),
         ((*UNFAIR, "--group-by", "whom"), "did you mean 'who'"),
         ((*UNFAIR, "--lexicon", "none.yaml"), "none.yaml"),
         ((*UNFAIR, "--swaps", "-1"), "--swaps"),

@@ -27,6 +27,10 @@ def test_sentences_that_other_answers_lack_are_doubtful() -> None:
     assert 0 < found.score < 1
 
 
+def test_answers_may_come_one_by_one() -> None:
+    assert consistency(iter(ANSWERS), model="none") == consistency(ANSWERS, model="none")  # type: ignore[arg-type]
+
+
 def test_answers_that_say_the_same_agree() -> None:
     assert consistency(["The bridge is old.", "The bridge is old."], model="none").score == 0.0
 
@@ -39,7 +43,7 @@ def test_fewer_than_two_answers_agree(answers: list[str]) -> None:
     assert len(found.answers) == len(answers)
 
 
-@pytest.mark.parametrize("answers", ["one text", [1, 2], [b"x", "y"]])
+@pytest.mark.parametrize("answers", ["one text", [1, 2], [b"x", "y"], None, iter(["x", 2])])
 def test_answers_are_texts(answers: object) -> None:
     with pytest.raises(TypeError, match="answers must be a sequence of strings"):
         consistency(answers, model="none")  # type: ignore[arg-type]

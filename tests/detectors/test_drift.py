@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import signal
 import threading
 from collections.abc import Mapping
 from datetime import timedelta
@@ -81,6 +82,26 @@ def test_longer_inputs_are_noticed_once() -> None:
     assert float(heard[0].attributes["llmguard.drift.p_value"]) < 1e-4
 
 
+def test_everyone_is_told_of_everything_also_when_one_of_them_raises() -> None:
+    def broken(alert: Alert) -> None:
+        raise OSError(f"no way to tell of {alert.attributes['llmguard.drift.feature']}")
+
+    heard: list[Alert] = []
+    monitor = DriftMonitor(300, window=320, features=[Numeric("a"), Numeric("b")], on_drift=broken)
+    monitor.subscribe(heard.append)
+    for _ in range(500):
+        monitor.record({"a": 0.0, "b": 0.0})
+
+    def changed() -> None:
+        for _ in range(100):
+            monitor.record({"a": 1.0, "b": 1.0})
+
+    with pytest.raises(OSError, match="no way to tell of a"):
+        changed()
+    assert {alert.attributes["llmguard.drift.feature"] for alert in heard} == {"a", "b"}
+    assert monitor.alerts() == tuple(heard)
+
+
 def test_what_is_as_before_again_is_told_too() -> None:
     monitor = DriftMonitor(500, window=512)
     sent(monitor, 500, 20)
@@ -142,6 +163,20 @@ def test_own_features_are_read_off_observations() -> None:
         monitor.observe(check("x", cohort={"plan": "free" if at < 600 or at % 2 else "gold"}))
     assert drifted(monitor) == {"plan"}
     assert monitor.state().tables["input"].columns["plan"].seen.named() == {"free": 750, "gold": 150}
+
+
+def test_a_word_that_is_called_other_is_a_word_like_others(tmp_path: Path) -> None:
+    path = tmp_path / "march.json"
+    words = ["other", "a", "other", "b", "c"]
+    march = DriftMonitor(100, features=[Category("word")])
+    for at in range(1000):
+        march.record({"word": words[at % 5]})
+    assert march.state().tables["record"].columns["word"].seen.named()["other"] == 400
+    march.save(path)
+    april = DriftMonitor(path, window=320, features=[Category("word")])
+    for at in range(600):
+        april.record({"word": words[at % 5]})
+    assert april.alerts() == ()
 
 
 def test_a_word_that_never_came_before_is_noticed() -> None:
@@ -248,6 +283,16 @@ def test_versions_of_a_prompt_are_compared_with_the_one_before() -> None:
     assert alert.attributes["llmguard.drift.reference"] == "input greeting@2"
 
 
+def test_versions_without_end_are_forgotten() -> None:
+    monitor = DriftMonitor(PreviousPrompt(calls=1), features=["length"])
+    for version in range(200):
+        monitor.observe(check("x", prompt=(f"greeting {version % 3}", f"{version}@x", "")))
+    tables = monitor.state().tables
+    assert list(tables) == [f"input greeting {at % 3}@{at}@x" for at in range(136, 200)]
+    assert monitor._prompts.keys() == tables.keys()
+    assert tables["input greeting 1@199@x"].origin == "input greeting 1@196@x"
+
+
 def test_a_saved_monitor_is_a_reference(tmp_path: Path) -> None:
     path = tmp_path / "march.json"
     march = DriftMonitor(300, features=["length", "scores"])
@@ -325,11 +370,35 @@ def test_a_forked_process_counts_anew_and_keeps_the_reference() -> None:
     assert monitor.state().tables["record"].calls == 500
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("held", ["_lock", "_learning"])
+def test_a_process_that_was_forked_in_the_midst_of_a_call_neither_waits_nor_counts_twice(held: str) -> None:
+    monitor = DriftMonitor(200, window=320, features=[Numeric("value"), "token_histogram"])
+    for at in range(500):
+        monitor.record({"value": float(at % 7)})
+    reader, writer = os.pipe()
+    with getattr(monitor, held):
+        child = os.fork()
+    if not child:
+        signal.alarm(20)
+        said = [len(monitor.readings()), len(monitor.drifting), sum(t.calls for t in monitor.state().tables.values())]
+        monitor.observe(check("some words"))
+        os.write(writer, repr([*said, monitor.state().tables["input"].calls]).encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    assert os.read(reader, 100) == b"[0, 0, 0, 1]"
+    os.close(reader)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"reference": 10}, "reference must be a number of calls from 100 up"),
         ({"reference": True}, "reference must be"),
+        ({"reference": PreviousPrompt(calls=0)}, "must be a number of calls from 1 up, not 0"),
+        ({"reference": PreviousPrompt(calls=2.5)}, "must be a number of calls from 1 up"),  # type: ignore[arg-type]
         ({"reference": timedelta(0)}, "longer than no time"),
         ({"window": 3}, "window must be a number of calls from 64 up"),
         ({"window": "day"}, "window must be"),

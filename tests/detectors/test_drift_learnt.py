@@ -91,6 +91,40 @@ def test_learnt_things_that_are_something_else_are_refused() -> None:
             learner.restore({"counts": [1, 2], "shape": [3], "data": ""})
 
 
+@pytest.mark.parametrize("taught", [1, 3])
+def test_embeddings_of_different_lengths_are_refused_and_not_kept(taught: int) -> None:
+    topics = Topics("input", 3, lambda text: np.ones(len(text), np.float32))
+    for _ in range(taught):
+        topics.values("four")
+    with pytest.raises(ConfigurationError, match=r"one vector of the same length .* not the shape \(5,\) where \(4,\)"):
+        topics.values("fives")
+    for _ in range(3):
+        topics.values("four")
+    assert topics.to_json() is not None
+
+
+def test_an_embedding_that_is_no_vector_is_refused() -> None:
+    topics = Topics("input", 3, lambda _: np.ones((2, 4), np.float32))
+    with pytest.raises(ConfigurationError, match=r"one vector .* not the shape \(2, 4\)"):
+        topics.values("x")
+
+
+def test_what_was_learnt_stays_when_a_part_of_a_state_is_refused() -> None:
+    features = ["topic", "token_histogram"]
+    monitor = DriftMonitor(200, features=features, embed=embed)
+    sent(monitor, [COOKING], 300, 0)
+    before = monitor.state()
+    other = DriftMonitor(200, features=features, embed=embed)
+    sent(other, [TRAVEL], 300, 0)
+    state = other.state()
+    state.learnt["input.token_histogram"] = {"counts": [1]}
+    with pytest.raises(ConfigurationError, match="can't be understood"):
+        monitor.restore(state)
+    assert monitor.state().learnt == before.learnt
+    monitor.restore(other.state())
+    assert monitor.state().learnt == other.state().learnt
+
+
 def test_texts_without_words_have_no_values() -> None:
     topics, surprise = Topics("input", 1, embed), Surprise("input", 1)
     for learner in (topics, surprise):

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import signal
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import redirect_stdout
@@ -164,6 +165,12 @@ def test_odd_cohorts_are_passed_over() -> None:
     monitor = fed(Observation(seen("a").decision, (Text("a"),), cohort=odd) for _ in range(3))
     assert monitor.report().seen == 3
     monitor.observe(seen("a", plan="b"))
+
+
+def test_cohorts_that_no_exporter_could_encode_are_told_by_another_name() -> None:
+    monitor = fed([seen(plan="\ud800" * 99, **{"k\udfff": "x"}), seen(plan="pro", **{"k\udfff": "y"})] * 3)
+    names = {one.labels["llmguard.fairness.group"].encode() for one in monitor.readings()}
+    assert names == {b"cohort.plan." + b"?" * 64, b"cohort.plan.pro", b"cohort.k?.x", b"cohort.k?.y"}
 
 
 def biased(count: int, seed: int, *, share: float = 0.2) -> list[Observation]:
@@ -407,6 +414,21 @@ def test_a_reference_cohort_may_be_any(tmp_path: Path) -> None:
     assert {(name, one.against) for (_, name), one in found(monitor).items()} == {("cohort.plan.free", "pro")}
 
 
+def test_a_reference_cohort_keeps_its_name_however_late_it_comes(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"references": {"cohort.plan": "pro"}, "max_cohorts": 2}
+    flood = [seen(plan=f"p{number}") for number in range(5)] * 3
+    monitor = fed([*flood, *[seen(plan="pro")] * 2], **options)
+    assert {(name, one.against, one.other_count) for (_, name), one in found(monitor).items()} == {
+        ("cohort.plan.p0", "pro", 2),
+        ("cohort.plan.p1", "pro", 2),
+        ("cohort.plan.other", "pro", 2),
+    }
+    monitor.save(tmp_path / "state")
+    other = FairnessMonitor(minimum=2, **options)
+    other.merge(tmp_path / "state")
+    assert other.report() == monitor.report()
+
+
 def test_threads_lose_nothing() -> None:
     monitor = FairnessMonitor(minimum=2, window=10**9)
     observations = biased(250, 9)
@@ -432,6 +454,25 @@ def test_a_forked_child_counts_its_own(tmp_path: Path) -> None:
     other.restore(tmp_path / "child")
     assert other.report().seen == 1
     assert monitor.report().seen == 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_keeps_what_it_restores_and_has_none_of_its_parent(tmp_path: Path) -> None:
+    fed(biased(20, 10)).save(tmp_path / "state")
+    monitor = fed(biased(30, 11))
+    monitor._lock.acquire()  # as another thread of the parent may have, when it forks
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        before = monitor.report().seen
+        monitor.restore(tmp_path / "state")
+        monitor.observe(seen("a woman"))
+        os._exit(0 if (before, monitor.report().seen) == (0, 21) else 1)
+    monitor._lock.release()
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    assert monitor.report().seen == 30
 
 
 def test_scores_outside_the_unit_interval_are_passed_over() -> None:

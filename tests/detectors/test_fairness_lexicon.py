@@ -123,6 +123,19 @@ def test_a_lexicon_of_ones_own(tmp_path: Path) -> None:
     assert lexicon.digest != bundled().digest
 
 
+def test_letters_with_other_capitals_are_found_as_they_are_spelled(tmp_path: Path) -> None:
+    path = tmp_path / "terms.yaml"
+    path.write_text(
+        GOOD.replace("southern", "Weiße").replace("northern", "Έλληνες")
+        + "ambiguous: {words: [weiße], persons: [Leute]}",
+        encoding="utf-8",
+    )
+    lexicon = read(path)
+    text = "weiße Leute, WEIẞE LEUTE, weiße Wände; έλληνες, ΈΛΛΗΝΕΣ"
+    found = [text[one.start : one.end] for one in lexicon.mentions(text)]
+    assert found == ["weiße", "WEIẞE", "έλληνες", "ΈΛΛΗΝΕΣ"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import string
+from collections.abc import Iterator
 
 import pytest
 
+from llmguard.detectors.gibberish import BLOCK
+from llmguard.detectors.gibberish import gibberish as find
 from llmguard.detectors.token_stats import TokenStatsDetector
 from llmguard.types import Finding, Text
 
@@ -74,6 +77,21 @@ def test_encoded_data_links_and_short_texts_are_not_called_gibberish() -> None:
     assert gibberish(noise(string.ascii_letters + string.digits + "+/", 600).replace(" ", "")) == []
     assert gibberish("https://example.com/" + noise(string.ascii_letters, 600).replace(" ", "%20")) == []
     assert gibberish(noise(string.ascii_lowercase, 199)) == []
+
+
+class Counted(list[tuple[int, int]]):
+    read = 0
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        self.read += 1
+        return super().__iter__()
+
+
+def test_blocks_that_more_is_known_of_are_left_out_and_the_known_is_read_once() -> None:
+    text = noise(string.ascii_lowercase, 6 * BLOCK)
+    known = Counted([(4 * BLOCK - 1, 4 * BLOCK), (BLOCK, BLOCK + 1), (BLOCK - 9, BLOCK)])
+    assert [span for _, span in find(text, 0.15, known)] == [(2 * BLOCK, 3 * BLOCK), (4 * BLOCK, 6 * BLOCK)]
+    assert known.read == 1
 
 
 def test_the_share_that_is_allowed_is_an_option() -> None:

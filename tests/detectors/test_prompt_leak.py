@@ -104,6 +104,26 @@ def test_a_canary_is_found_however_it_is_shown(shown: str) -> None:
     assert findings[0].span[0] >= 6
 
 
+@pytest.mark.parametrize("beside", ["İ", "İİ ﬁ ß", "ΑΣ"])
+def test_no_letter_beside_it_hides_a_canary(beside: str) -> None:
+    for shown in (WORD.upper(), WORD[::-1].upper()):
+        answer = f"{beside} {shown} {beside}"
+        findings = [one for one in found(answer, prompt=WORD) if one.category == "CANARY_LEAK"]
+        assert [answer[slice(*one.span)] for one in findings if one.span] == [shown]
+
+
+@pytest.mark.parametrize("shown", ["ΟΔΥΣΣΕΥΣ", "οδυσσευς", "ΟΔΥΣΣΕΥΣ ΑΒ", "ΣΥΕΣΣΥΔΟ", "Ο Δ Υ Σ Σ Ε Υ Σ"])
+def test_a_letter_with_two_small_forms_hides_no_canary(shown: str) -> None:
+    assert [one.category for one in found(shown, canaries=["ΟΔΥΣΣΕΥΣ"])] == ["CANARY_LEAK"]
+
+
+@pytest.mark.parametrize(("gap", "leaks"), [(0, True), (4, True), (5, False)])
+def test_a_gap_of_one_n_gram_does_not_end_a_row(gap: int, leaks: bool) -> None:
+    first, second = ROW.split()[:6], ROW.split()[6:]
+    answer = " ".join([*first, *(["well"] * gap), *second])
+    assert bool(found(answer)) is leaks
+
+
 def test_the_prompt_in_base64_is_a_leak() -> None:
     (finding,) = found(base64.b64encode(PROMPT.encode()).decode())
     assert "read as base64" in finding.reasons
@@ -127,6 +147,8 @@ def test_any_texts_give_spans_inside_the_answer(prompt: str, answer: str) -> Non
     [
         {"prompts": "one text"},
         {"prompts": [""]},
+        {"prompts": None},
+        {"canaries": 3},
         {"canaries": ["abc"]},
         {"canaries": [3]},
         {"ngram": 1},

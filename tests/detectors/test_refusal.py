@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from llmguard import Guard, Text
@@ -73,8 +75,8 @@ def test_only_the_languages_that_are_asked_for_are_looked_at() -> None:
     assert found("Dabei kann ich nicht helfen.", languages=["de"])
 
 
-@pytest.mark.parametrize("languages", ["en", [], ["xx"]])
-def test_wrong_languages_are_refused(languages: list[str]) -> None:
+@pytest.mark.parametrize("languages", ["en", [], ["xx"], 5, [["en"]], {"en": 1, "xx": 2}])
+def test_wrong_languages_are_refused(languages: Any) -> None:
     with pytest.raises(ConfigurationError, match="languages"):
         RefusalDetector(languages=languages)
 

@@ -42,6 +42,12 @@ def test_without_a_question_or_an_answer_there_is_nothing_to_judge(
     assert detector.score(texts) == [[] for _ in texts]
 
 
+@pytest.mark.parametrize(("question", "answer"), [("", "the moon"), ("the moon", " "), ("", "")])
+def test_of_nothing_the_cosine_is_nothing(detector: RelevanceDetector, question: str, answer: str) -> None:
+    assert detector.cosine(question, answer) == 0.0
+    assert 0.0 < detector.irrelevance(question, answer) < 1.0
+
+
 def test_the_share_of_the_words_that_come_back() -> None:
     assert overlap("When did the prices rise?", "The price rose.") == 1.0
     assert overlap("What is it?", "Anything.") == 0.0

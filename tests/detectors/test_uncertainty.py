@@ -1,4 +1,5 @@
 import math
+import traceback
 from types import SimpleNamespace
 from typing import Any
 
@@ -75,11 +76,20 @@ def test_log_probabilities_are_read_from_answers(answer: object, expected: objec
     assert answer_logprobs(answer) == expected
 
 
-@pytest.mark.parametrize("answer", [{"choices": [{"logprobs": {"content": [{"text": "secret"}]}}]}, {"logprobs": 3}])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"choices": [{"logprobs": {"content": [{"text": "secret"}]}}]},
+        {"choices": [{"logprobs": {"content": [{"token": "a", "logprob": "secret"}]}}]},
+        {"logprobs": [{"token": "a", "logprob": 10**400}]},
+        {"logprobs": 3},
+    ],
+)
 def test_another_form_is_an_error_that_shows_no_text(answer: object) -> None:
     with pytest.raises(DialectError) as caught:
         answer_logprobs(answer)
-    assert "secret" not in str(caught.value)
+    shown = traceback.format_exception(caught.value, limit=0)
+    assert "secret" not in "".join(shown)
 
 
 def test_what_is_no_answer_is_an_error() -> None:

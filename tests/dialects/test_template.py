@@ -125,3 +125,8 @@ def test_where_a_string_stands() -> None:
     assert edit.place(b'{"a": ["x", "yz"]}', "/a/1") == (12, 16)
     with pytest.raises(DialectError):
         edit.place(b'{"a": ["x", "yz"]}', "/a/2")
+
+
+def test_an_event_that_is_long_is_none_to_be_remembered() -> None:
+    assert made(EVENT.replace(b'"c"', b'"%s"' % (b"c" * 1_000))) is not None
+    assert made(EVENT.replace(b'"c"', b'"%s"' % (b"c" * 20_000))) is None

@@ -415,6 +415,89 @@ def test_an_erasure_that_a_crash_broke_off_is_finished(tmp_path: Path, monkeypat
     assert [path.name for path in tmp_path.glob("*.erasing-*")] == []
 
 
+@pytest.mark.parametrize("key", [None, SEALING], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("fails", ["open", "write"])
+def test_a_new_file_that_can_not_be_begun_is_begun_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: bytes | None, fails: str
+) -> None:
+    log = AuditLog(tmp_path, max_bytes=4500, encryption_key=key)
+    log.export(records(5))
+    second = files.path(tmp_path, 2)
+    real_write, real_opened = files.write, files.opened
+
+    def opened(file: Path) -> int:
+        if fails == "open" and file == second:
+            raise OSError(28, "No space left on device")
+        return real_opened(file)
+
+    def write(handle: int, data: bytes) -> None:
+        if second.exists():
+            real_write(handle, data[:9])
+            raise OSError(28, "No space left on device")
+        real_write(handle, data)
+
+    monkeypatch.setattr(files, "opened", opened)
+    monkeypatch.setattr(files, "write", write)
+    with pytest.raises(OSError, match="No space"):
+        log.export(records(5, 5))
+    monkeypatch.undo()
+    others = [os.open(tmp_path, os.O_RDONLY) for _ in range(4)]  # they take the numbers of handles that were let go of
+    log.export(records(5, 5))
+    log.shutdown()
+    for handle in others:
+        os.close(handle)
+    assert verify(tmp_path).problems == []
+    assert kept(tmp_path, key) == list(range(10))
+
+
+def test_by_interval_also_what_comes_after_the_first_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = AuditLog(tmp_path, fsync="interval", interval_s=0.01, checkpoint_s=1e6)
+    real, synced = os.fsync, threading.Event()
+
+    def fsync(handle: int) -> None:
+        real(handle)
+        synced.set()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for at in range(3):
+        synced.clear()
+        log.export(records(1, at))
+        assert synced.wait(20)
+    log.shutdown()
+
+
+def test_what_an_erasure_speaks_of_is_on_the_disk_before_the_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = AuditLog(tmp_path)
+    log.export(records(5, conversation="ada"))
+    log.shutdown()
+    seen: list[tuple[bool, bool]] = []
+    real = files.sync_directory
+
+    def sync(directory: Path) -> None:
+        said = b'"kind":"erasure"' in b"".join(path.read_bytes() for path in directory.glob("audit-*.jsonl"))
+        seen.append((said, any(directory.glob("*.erasing-*"))))
+        real(directory)
+
+    monkeypatch.setattr(files, "sync_directory", sync)
+    assert erase(tmp_path, "ada") == 5
+    assert (False, True) in seen
+    (tmp_path / "audit-00000001.jsonl.erasing-\udcff").write_bytes(b"of a name that is no text")
+    AuditLog(tmp_path).shutdown()
+    assert verify(tmp_path).problems == []
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="counts what is open")
+def test_a_log_that_is_shut_down_holds_nothing_open(tmp_path: Path) -> None:
+    before = list(Path("/dev/fd").iterdir())
+    filled(tmp_path)
+    erase(tmp_path, "ada")
+    assert len(list(Path("/dev/fd").iterdir())) == len(before)
+
+
 def test_an_erasure_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no log"):
         erase(tmp_path / "none", "ada")
@@ -452,6 +535,9 @@ def test_old_files_are_dropped_and_the_log_says_so(tmp_path: Path) -> None:
         ({"keep_days": -1}, "keep_days"),
         ({"checkpoint_records": "many"}, "checkpoint_records"),
         ({"checkpoint_s": float("inf")}, "checkpoint_s"),
+        ({"checkpoint_s": 1e10}, "checkpoint_s"),
+        ({"max_age_s": 1e300}, "max_age_s"),
+        ({"keep_days": 10**400}, "keep_days"),
         ({"signing_key": b"short-key"}, "signing_key must be 32 bytes"),
         ({"encryption_key": "§"}, "encryption_key is not base64"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -256,3 +257,110 @@ def test_no_order_of_the_lines_but_theirs_verifies(log: Path, data: st.DataObjec
         assert not verify(log).ok
     finally:
         path.write_bytes(whole)
+
+
+def put(log: Path, kind: str, said: str) -> None:
+    """Add a line whose hashes are right, as anybody may who may write to the files; no checkpoint holds it."""
+    path = log / SECOND
+    last = lines.parse(path.read_bytes().splitlines(keepends=True)[-1])
+    assert last is not None
+    made, _ = lines.link(last.n + 1, last.hash, kind, "0" * 32, said)
+    with path.open("ab") as file:
+        file.write(made.encode())
+
+
+def take_out(log: Path, file: str, place: int) -> None:
+    def how(whole: list[bytes]) -> None:
+        line = lines.parse(whole[place])
+        assert line is not None
+        whole[place] = line.erased()
+
+    change(log / file, how)
+
+
+def test_an_erasure_that_nobody_signed_is_named(log: Path) -> None:
+    take_out(log, FIRST, 4)
+    put(log, lines.ERASURE, '{"sequences":[[5,5]]}')
+    found = verify(log, public_keys=[public_key(SIGNING)])
+    assert named(found) == {(SECOND, 17, "checkpoint")}
+    assert verify(log, head=found.head).ok
+
+
+def test_a_retention_that_nobody_signed_is_named(log: Path) -> None:
+    after = lines.parse((log / SECOND).read_bytes().splitlines(keepends=True)[0])
+    assert after is not None
+    put(log, lines.RETENTION, f'{{"through":1,"last":8,"hash":"{after.prev}"}}')
+    (log / FIRST).unlink()
+    assert named(verify(log, public_keys=[public_key(SIGNING)])) == {(SECOND, 17, "checkpoint")}
+
+
+def test_a_line_that_is_no_record_is_never_erased(log: Path) -> None:
+    put(log, "mended", "{}")
+    put(log, lines.ERASURE, '{"sequences":[[17,17]]}')
+    take_out(log, SECOND, 8)
+    assert (SECOND, 17, "changed") in named(verify(log))
+
+
+def test_nothing_is_erased_by_a_word_before_it(log: Path) -> None:
+    put(log, lines.ERASURE, '{"sequences":[[1,1000000]]}')
+    put(log, lines.RECORD, "{}")
+    take_out(log, SECOND, 9)
+    assert (SECOND, 18, "changed") in named(verify(log))
+
+
+@pytest.mark.parametrize("said", ["[[1e999,2]]", "[[NaN,2]]", "[[1]]", "7", '[["x","y"]]'])
+def test_an_erasure_of_no_sequences_is_named(log: Path, said: str) -> None:
+    put(log, lines.ERASURE, f'{{"sequences":{said}}}')
+    assert (SECOND, 17, "changed") in named(verify(log))
+
+
+def test_what_was_erased_twice_verifies(log: Path) -> None:
+    take_out(log, FIRST, 4)
+    put(log, lines.ERASURE, '{"sequences":[[5,5]]}')
+    put(log, lines.ERASURE, f'{{"sequences":[{",".join(["[5,5]"] * 1000)}]}}')
+    AuditLog(log, signing_key=SIGNING).shutdown()
+    assert verify(log, public_keys=[public_key(SIGNING)]).problems == []
+
+
+def test_lines_that_stand_after_many_gaps_are_named(tmp_path: Path) -> None:
+    """Each second line first, then the rest from its end: each is looked for among thousands of gaps."""
+    prev, whole = lines.START, []
+    for n in range(1, 60_001):
+        made, prev = lines.link(n, prev, lines.RECORD, "0" * 32, "{}")
+        whole.append(made.encode())
+    (tmp_path / FIRST).write_bytes(b"".join(whole[::2] + whole[1::2][::-1]))
+    found = verify(tmp_path)
+    assert len(found.problems) == 1000
+    assert found.entries == 60_000
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["audit-000000002.jsonl", "audit-٠٠٠٠٠٠٠١.jsonl", f"audit-{'9' * 200}.jsonl"],
+    ids=["zero", "arabic", "long"],
+)
+def test_a_name_that_is_none_of_ours_is_none_of_the_log(log: Path, name: str) -> None:
+    (log / name).write_bytes((log / FIRST).read_bytes())
+    assert verify(log).ok
+    AuditLog(log, signing_key=SIGNING).shutdown()
+    assert verify(log).ok
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_a_file_is_named_and_not_waited_for(log: Path) -> None:
+    (log / FIRST).unlink()
+    os.mkfifo(log / FIRST)
+    assert (FIRST, None, "changed") in named(verify(log))
+    (log / files.CHECKPOINTS).unlink()
+    os.mkfifo(log / files.CHECKPOINTS)
+    assert (files.CHECKPOINTS, None, "checkpoint") in named(verify(log, public_keys=[public_key(SIGNING)]))
+
+
+@pytest.mark.parametrize("field", ["log", "key", "salt", "cipher", "file", "at"])
+def test_a_first_line_says_nothing_that_a_checkpoint_would_not_hold(field: str) -> None:
+    said = {"format": lines.FORMAT, "version": lines.VERSION, "log": "a" * 32, "file": 1, "at": 1}
+    said |= {"cipher": "AES-256-GCM", "key": "b" * 16, "salt": "c" * 32}
+    first, _ = lines.link(1, lines.START, lines.FILE, "0" * 32, lines.canonical(said))
+    assert lines.header(lines.parse(first.encode())) is not None
+    bad, _ = lines.link(1, lines.START, lines.FILE, "0" * 32, lines.canonical({**said, field: 'a"\n'}))
+    assert lines.header(lines.parse(bad.encode())) is None

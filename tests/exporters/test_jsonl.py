@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,29 @@ def test_a_long_torn_line_is_cut_off(path: Path) -> None:
     assert list(read(path)) == [made(1), made(2)]
 
 
+@pytest.mark.parametrize("length", [65_528, 65_529, 65_530, 65_536, 65_537, 65_538])
+def test_a_torn_line_about_as_long_as_what_is_read_at_a_time(path: Path, length: int) -> None:
+    exporter = JsonlExporter(path)
+    exporter.export([made(1)])
+    with path.open("ab") as file:
+        file.write(b'{"at":'.ljust(length, b"1"))
+    exporter.export([made(2)])
+    assert list(read(path)) == [made(1), made(2)]
+    exporter.shutdown()
+
+
+def test_a_large_file_without_lines_is_not_held_in_memory(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(32 << 20)
+    tracemalloc.start()
+    with pytest.raises(ConfigurationError, match="no record"):
+        JsonlExporter(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+    assert path.stat().st_size == 32 << 20
+
+
 @pytest.mark.parametrize("content", [b"important", b'{"a": 1}\n{"b"', b"x" * 70_000])
 def test_a_file_of_somebody_else_is_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
@@ -113,6 +137,17 @@ def test_all_files_are_kept_where_that_is_asked_for(path: Path) -> None:
         exporter.export([made(number)])
     assert len(rotated(path)) == 4
     assert list(read(path)) == [made(number) for number in range(5)]
+
+
+def test_a_file_that_goes_while_others_are_read_is_passed_over(path: Path) -> None:
+    exporter = JsonlExporter(path, max_bytes=1, keep=None)
+    for number in range(4):
+        exporter.export([made(number)])
+    records = read(path)
+    assert next(records) == made(0)
+    rotated(path)[1].unlink()
+    assert list(records) == [made(2), made(3)]
+    exporter.shutdown()
 
 
 def test_files_of_others_are_not_taken_for_ours(path: Path) -> None:

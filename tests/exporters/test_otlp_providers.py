@@ -200,6 +200,8 @@ Guard({{"name": "p", "version": "1", "rules": []}}).check("x")
     ("options", "named"),
     [
         ({"endpoint": "collector:4317"}, "endpoint must be a URL"),
+        ({"endpoint": 4317}, "endpoint must be a URL"),
+        ({"headers": ["x-key=k"]}, "headers must be a mapping"),
         ({"protocol": "http/json"}, "protocol: 'http/json' is no protocol"),
         ({"share": 2}, "share"),
     ],
@@ -211,8 +213,10 @@ def test_options_that_are_none(options: Any, named: str) -> None:
 
 def test_a_variable_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "carrier-pigeon")
+    before = set(threading.enumerate())
     with pytest.raises(ConfigurationError, match="OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: 'carrier-pigeon'"):
         Otlp(endpoint="http://127.0.0.1:9", everywhere=False)
+    assert not [thread for thread in threading.enumerate() if thread not in before and thread.name.startswith("Otel")]
 
 
 def test_providers_that_are_there_stay(monkeypatch: pytest.MonkeyPatch) -> None:

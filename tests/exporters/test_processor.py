@@ -123,6 +123,18 @@ def test_an_exporter_that_hangs_is_waited_for_no_longer() -> None:
     assert processor.shutdown()
 
 
+def test_a_shutdown_waits_for_an_exporter_that_hangs_no_longer() -> None:
+    waiting = Waiting()
+    processor = Processor(waiting, max_batch=1, delay_s=LONG)
+    processor.observe(SEEN)
+    assert waiting.entered.wait(30)
+    assert not processor.shutdown(0.01)
+    assert not processor.shutdown()
+    processor.observe(SEEN)
+    assert (waiting.ended, processor.counts.dropped) == (0, 1)
+    waiting.go.set()
+
+
 def test_after_the_end_nothing_is_taken() -> None:
     kept = Kept()
     processor = Processor(kept)
@@ -143,7 +155,28 @@ def test_an_exporter_that_fails_at_the_end() -> None:
 
     processor = Processor(Bad())
     assert not processor.shutdown()
+    assert not processor.shutdown()
     assert processor.counts.failures == 2
+
+
+def test_what_is_refused_at_the_end_is_lost_and_counted() -> None:
+    refusing = Refusing(1)
+    processor = Processor(refusing, max_batch=2, max_queue=5, delay_s=LONG)
+    processor._start = lambda: None  # type: ignore[method-assign] # exports on this thread alone
+    for _ in range(5):
+        processor.observe(SEEN)
+    assert not processor.shutdown()
+    assert not processor.shutdown()
+    assert refusing.ended == 1
+    assert processor.counts == Counts(lost=5, failures=1)
+
+
+def test_a_wait_without_end() -> None:
+    processor = Processor(Kept(), delay_s=LONG)
+    processor.observe(SEEN)
+    assert processor.force_flush(float("inf"))
+    assert processor.shutdown(float("inf"))
+    assert processor.counts == Counts(exported=1)
 
 
 def test_failures_are_counted_in_telemetry(caplog: pytest.LogCaptureFixture) -> None:
@@ -194,6 +227,24 @@ def test_calls_of_exporters_are_untraced() -> None:
         assert context.get_value("suppress_instrumentation")
 
 
+def test_a_thread_that_could_not_begin_begins_with_the_next_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = Waiting()
+    processor = Processor(waiting, max_batch=2, delay_s=LONG)
+
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none)
+        with pytest.raises(RuntimeError):
+            processor.observe(SEEN)
+    processor.observe(SEEN)
+    assert waiting.entered.wait(30)
+    waiting.go.set()
+    assert processor.shutdown()
+    assert processor.counts == Counts(exported=2)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 def test_a_forked_child_exports_its_own(tmp_path: Path) -> None:
     script = """
@@ -202,15 +253,18 @@ from llmguard.exporters.jsonl import JsonlExporter, read
 from llmguard.exporters.processor import Processor
 from llmguard.types import Observation
 processor = Processor(JsonlExporter(sys.argv[1]), delay_s=3600)
+processor.observe(Observation(None, conversation="flushed"))
+assert processor.force_flush()
 processor.observe(Observation(None, conversation="parent"))
 if (child := os.fork()) == 0:
+    assert processor.counts == (0, 0, 0, 0)
     processor.observe(Observation(None, conversation="child"))
     os._exit(0 if processor.shutdown() else 1)
 assert os.waitpid(child, 0)[1] == 0
 assert processor.shutdown()
 print(sorted(record.conversation for record in read(sys.argv[1])))
 """
-    assert ran(script, tmp_path / "x.jsonl") == "['child', 'parent']"
+    assert ran(script, tmp_path / "x.jsonl") == "['child', 'flushed', 'parent']"
 
 
 def test_the_end_of_the_interpreter_loses_nothing(tmp_path: Path) -> None:
@@ -241,6 +295,8 @@ def ran(script: str, *arguments: Path) -> str:
         {"max_batch": 2, "max_queue": 1},
         {"delay_s": 0},
         {"delay_s": float("nan")},
+        {"delay_s": float("inf")},
+        {"delay_s": 1e300},
         {"delay_s": "1"},
         {"name": 1},
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from llmguard import ConfigurationError, Guard
 from llmguard.exporters.prometheus import Prometheus
 from llmguard.exporters.prometheus_families import Exemplar, Family, Sample, as_json, from_json, total
 from llmguard.exporters.prometheus_text import OPENMETRICS, TEXT, wants_openmetrics
+from llmguard.exporters.prometheus_workers import Workers
 
 ACCEPT = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
 NASTY = 'a\\b"c\nd\u2028\ud800'
@@ -161,6 +164,21 @@ def test_on_a_port_of_its_own(prometheus: Prometheus) -> None:
         prometheus.shutdown()
 
 
+def test_a_directory_that_goes_is_a_failed_scrape(tmp_path: Path) -> None:
+    prometheus = Prometheus(directory=tmp_path / "shared", interval_s=3600)
+    port = prometheus.serve(0)
+    shutil.rmtree(tmp_path / "shared")
+    with pytest.raises(urllib.error.HTTPError, match="500") as failed:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60)
+    assert str(tmp_path) not in failed.value.read().decode()
+    failed.value.close()
+    with pytest.raises(FileNotFoundError):
+        prometheus.shutdown()
+    prometheus.shutdown()
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60)
+
+
 WORKER = """
 import sys
 from opentelemetry.metrics import Observation
@@ -231,6 +249,53 @@ print(prometheus.scrape().body.decode())
     command = [sys.executable, "-c", script, str(tmp_path)]
     said = subprocess.run(command, check=True, capture_output=True, timeout=120).stdout
     assert figures(said)["app_calls_total", frozenset()] == 7
+
+
+def test_a_forked_child_lets_go_of_the_port() -> None:
+    script = """
+import os, signal, socket
+from llmguard.exporters.prometheus import Prometheus
+prometheus = Prometheus()
+port = prometheus.serve(0)
+go, gone = os.pipe(), os.pipe()
+if (child := os.fork()) == 0:
+    signal.alarm(60)
+    os.read(go[0], 1)
+    try:
+        socket.create_connection(("127.0.0.1", port), 30)
+    except ConnectionRefusedError:
+        prometheus.shutdown()
+        os._exit(0)
+    os._exit(1)
+prometheus.shutdown()
+os.write(go[1], b"x")
+print(os.waitpid(child, 0)[1])
+"""
+    command = [sys.executable, "-c", script]
+    assert subprocess.run(command, check=True, capture_output=True, timeout=120).stdout == b"0\n"
+
+
+def test_a_forked_worker_that_can_not_begin_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(tmp_path)
+    mine = {"x": Family("x", "counter", "", "", True, {(): Sample(1.0)})}
+    workers.told(mine)
+    parent = os.getpid()
+    real = os.open
+
+    def full(path: Any, *more: Any) -> int:
+        if f"{parent + 1}." in str(path):
+            raise OSError(28, "No space left on device")
+        return real(path, *more)
+
+    monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", full)
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space"):
+                workers.told(mine)
+    assert sorted(file.name.split(".")[0] for file in tmp_path.iterdir()) == [str(parent)] * 2 + ["all"]
+    workers.told(mine)
+    assert any(file.name.startswith(f"{parent + 1}.") for file in tmp_path.glob("*.json"))
 
 
 def test_a_damaged_file_is_as_good_as_none(tmp_path: Path) -> None:

@@ -73,6 +73,11 @@ def test_of_a_call() -> None:
     assert (seen.stage, seen.action, seen.policy) == ("", "", PolicyRef("", "", ""))
 
 
+def test_a_number_larger_than_any_float() -> None:
+    seen = record(Observation(None, numbers={"input_tokens": 10**400, "latency": 0.5, "cost": math.nan}))
+    assert seen.numbers == {"latency": 0.5}
+
+
 def test_no_part_of_a_text() -> None:
     assert SECRET not in json.dumps(as_dict(record(Observation(decided(), (Text(SECRET),)))))
 
@@ -90,6 +95,12 @@ def test_reasons_are_bounded() -> None:
     finding = Finding("BAD", reasons=("r" * 1000,) * 1000)
     (found,) = record(Observation(Decision(Action.FLAG, (), (finding,), Stage.INPUT, POLICY))).findings
     assert found.reasons == ("r" * 128,) * 16
+
+
+def test_a_reason_in_broken_unicode_is_mended() -> None:
+    finding = Finding("BAD", reasons=("rule \ud800", "r\u00e8gle"))
+    (found,) = record(Observation(Decision(Action.FLAG, (), (finding,), Stage.INPUT, POLICY))).findings
+    assert found.reasons == ("rule ?", "r\u00e8gle")
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=600))

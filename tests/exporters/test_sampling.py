@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -138,6 +141,33 @@ def test_what_is_remembered_is_bounded(traces: Any) -> None:
     for _ in range(5000):
         none.tracer.start_span("x", attributes={"llmguard.action": "block"}).end()
     assert len(none.keeping._kept) <= 4096
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_child_waits_for_no_thread_of_its_parent() -> None:
+    script = """
+import os, signal
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from llmguard.exporters.sampling import Keeping, Share
+exporter = InMemorySpanExporter()
+keeping = Keeping(SimpleSpanProcessor(exporter))
+provider = TracerProvider(sampler=Share(0.0))
+provider.add_span_processor(keeping)
+tracer = provider.get_tracer("t")
+with tracer.start_as_current_span("first"):
+    tracer.start_span("of the parent").end()
+    keeping._lock.acquire()  # as a thread of the parent's may have
+    if (child := os.fork()) == 0:
+        signal.alarm(60)
+        tracer.start_span("of the child", attributes={"llmguard.action": "block"}).end()
+        os._exit([span.name for span in exporter.get_finished_spans()] != ["of the child"])
+    keeping._lock.release()
+print(os.waitpid(child, 0)[1])
+"""
+    ran = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=120)
+    assert ran.stdout == "0\n"
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, "x", True, float("nan"), None])

@@ -229,6 +229,28 @@ def test_the_page_beside_a_redirect_is_looked_at_and_passed_on(guard: Guard, sta
     assert response.text == "<p>Moved, <PIECE_1>.</p>"
 
 
+@pytest.mark.parametrize("unmatched", ["refuse", "pass"])
+def test_a_page_that_is_json_is_read_as_json(guard: Guard, unmatched: Any) -> None:
+    for status in (302, 400, 500):
+        transport, _ = served(rb'{"detail": ["\u0061bc"], "code": 7}', status=status, kind="text/plain")
+        with httpx.Client(base_url="http://m", transport=transport) as client:
+            response = guard.wrap(client, unmatched=unmatched).post(CHAT, json=chat("hello"))
+        assert (response.status_code, response.content) == (status, b'{"detail": ["<PIECE_1>"], "code": 7}')
+    for page in (b"404", b"[error] abc", b"{not found: abc}"):
+        transport, _ = served(page, status=404, kind="text/plain")
+        with httpx.Client(base_url="http://m", transport=transport) as client:
+            response = guard.wrap(client, unmatched=unmatched).post(CHAT, json=chat("hello"))
+        assert response.content == page.replace(b"abc", b"<PIECE_1>")
+
+
+@pytest.mark.parametrize("page", [rb'{"a": "x", "a": "\u0061bc"}', b"[" * 100_000], ids=["two keys", "deep"])
+def test_a_page_that_is_json_of_two_readings_is_refused(guard: Guard, page: bytes) -> None:
+    transport, _ = served(page, status=404, kind="text/plain")
+    with httpx.Client(base_url="http://m", transport=transport) as client:
+        response = guard.wrap(client, unmatched="pass").post(CHAT, json=chat("hello"))
+    assert response.status_code == 502
+
+
 def tensors(key: str, *texts: str) -> tuple[bytes, dict[str, str]]:
     """A body of the Open Inference Protocol whose texts follow its JSON, and its headers."""
     raw = b"".join([len(text).to_bytes(4, "little") + text.encode() for text in texts])

@@ -1,6 +1,7 @@
 """What could not be read is counted, once, whichever way it came; and what became of it."""
 
 import asyncio
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ CASES: list[tuple[str, str, bytes, list[Any], bytes, str, dict[tuple[str, str, s
     ("POST", PATH, BODY, [], b'{"choices": 7}', "answer", {}),
     ("POST", PATH, BODY, [], b"x" * 5_000, "", {("answer", "refused", "openai.chat"): 1}),
 ]
+DAMAGED = b'data: {"choices": [{"index": 0, "delta": {"content": "a "}}]}\n\ndata: {no\n\n'
 
 
 def expected(policied: str, unmatched: str, either: dict[Any, int]) -> dict[Any, int]:
@@ -114,8 +116,29 @@ async def test_a_stream_that_can_not_be_read_on_is_counted_once() -> None:
     assert found == {("answer", "refused", "openai.chat"): 1}
 
 
+async def test_so_is_one_that_came_compressed() -> None:
+    with counted() as (guard, found):
+        model = Model(gzip.compress(DAMAGED), kind=b"text/event-stream")
+        model.headers.append((b"content-encoding", b"gzip"))
+        await call(GuardMiddleware(model, guard), "POST", PATH, STREAM)
+    assert found == {("answer", "refused", "openai.chat"): 1}
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/models"), ("OPTIONS", PATH)])
+async def test_a_body_that_is_passed_unread_is_counted_also_where_none_is_expected(method: str, path: str) -> None:
+    told = [*JSON, (b"content-length", b"%d" % len(BODY))]
+    for unmatched, expected in (("refuse", {}), ("pass", {("route", "passed", "none"): 1})):
+        with counted() as (guard, found):
+            model = Model(FINE)
+            await call(GuardMiddleware(model, guard, unmatched=unmatched), method, path, BODY, told)
+        assert (found, model.asked) == (expected, [BODY if expected else b""])
+
+
+@pytest.mark.parametrize("proxied", [False, True])
 @pytest.mark.parametrize(("unmatched", "outcome"), [("refuse", "refused"), ("pass", "passed")])
-async def test_sockets_are_counted(unmatched: Any, outcome: str) -> None:
+async def test_sockets_are_counted(unmatched: Any, outcome: str, proxied: bool) -> None:
+    codes: list[int] = []
+
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.close", "code": 1000})
 
@@ -124,11 +147,17 @@ async def test_sockets_are_counted(unmatched: Any, outcome: str) -> None:
 
     async def send(message: Any) -> None:
         assert message["type"] == "websocket.close"
+        codes.append(message["code"])
 
     with counted() as (guard, found):
         scope = {"type": "websocket", "path": "/ws", "raw_path": b"/ws", "headers": []}
-        await GuardMiddleware(app, guard, unmatched=unmatched)(scope, receive, send)
+        if proxied:  # it passes none on, whatever the policy says
+            outcome = "refused"
+            await Proxy(Upstream("http://far"), guard, unmatched=unmatched)(scope, receive, send)
+        else:
+            await GuardMiddleware(app, guard, unmatched=unmatched)(scope, receive, send)
     assert found == {("socket", outcome, "none"): 1}
+    assert codes == [1000 if outcome == "passed" else 1008]
 
 
 async def test_fallbacks_of_the_middleware_do_not_hold_the_event_loop_up() -> None:

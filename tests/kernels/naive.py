@@ -217,6 +217,8 @@ def shingles(text: str) -> list[int]:
     """The hashes of the runs of five characters of each block."""
     made = []
     for block in blocks(text):
+        if len(block) == 1:  # a space before nothing
+            continue
         for last in range(min(5, len(block)) - 1, len(block)):
             value = 0
             for point in block[max(0, last - 4) : last + 1]:

@@ -43,6 +43,13 @@ found = cuda.softmax(put(logits))
 np.testing.assert_allclose(found.entropy, [row[0] for row in rows], rtol=1e-5, atol=1e-5)
 np.testing.assert_allclose(found.logsumexp, [row[1] for row in rows], rtol=1e-6)
 
+# What masks a token in most code is the least float, here in a row of nothing else, too.
+masked = np.full((2, SIZES[1]), np.finfo(np.float32).min)
+masked[0, 0] = 3.0
+found = cuda.softmax(put(masked))
+np.testing.assert_allclose(found.entropy, [0.0, math.log(SIZES[1])], atol=1e-5)
+np.testing.assert_allclose(found.logsumexp, masked.max(axis=1), rtol=1e-6)
+
 broken = np.zeros((3, SIZES[1]), np.float32)
 broken[0, 5], broken[1, 5], broken[2] = np.nan, np.inf, -np.inf
 found = cuda.softmax(put(broken))

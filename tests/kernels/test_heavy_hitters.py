@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -70,13 +71,22 @@ STATE: dict[str, Any] = {"size": 2, "total": 9, "error": 1, "keys": [1, 2], "cou
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"keys": [1]}, {"counts": [3, 0]}, {"counts": ["3", 2]}, {"total": 3}, {"error": -1}, {"size": 0}, {"keys": None}],
+    [
+        *({"keys": [1]}, {"counts": [3, 0]}, {"counts": ["3", 2]}, {"total": 3}, {"error": -1}, {"size": 0}),
+        *({"keys": None}, {"keys": [1, 1]}, {"size": 2, "total": 99, "keys": [*range(5)], "counts": [1] * 5}),
+    ],
 )
 def test_a_broken_state_is_refused(wrong: dict[str, Any]) -> None:
     assert HeavyHitters.from_state(STATE).state() == STATE
     for state in (STATE | wrong, {}):
         with pytest.raises(ValueError, match="this is no state of heavy hitters"):
             HeavyHitters.from_state(state)
+
+
+def test_a_size_of_numpy_makes_a_state_for_a_file_too() -> None:
+    made = HeavyHitters(np.int64(2))  # type: ignore[arg-type]
+    made.add(7)
+    assert HeavyHitters.from_state(json.loads(json.dumps(made.state()))).state() == made.state()
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,20 @@ FUNCTIONS = list(zip(FACTORS.tolist(), ADDENDS.tolist(), strict=True))
 HOSTILE = ["", "\u200b", "\ud800", "a", "ab", "漢", "x" * 3_000, "\0" * 10, "😀" * 900, "xy" * 320 + "z", "a b " * 400]
 
 
+@pytest.mark.parametrize("blank", [" ", "\u200b", " \n\u200b", "\0" * 2_000])
+def test_texts_without_a_character_are_all_the_same(blank: str) -> None:
+    assert minhash(blank, 6).tolist() == minhash("", 6).tolist() == [2**32 - 1] * 6
+    assert simhash(blank) == simhash("") == 0
+
+
+@pytest.mark.parametrize("size", range(505, 530))
+def test_white_space_at_the_end_makes_no_difference(size: int) -> None:
+    content = (SENTENCE + " ") * 6
+    content = content[:size].strip()
+    assert minhash(content + "  \n", 64).tolist() == minhash(content, 64).tolist()
+    assert simhash(content + "  \n") == simhash(content)
+
+
 @settings(deadline=None)
 @given(st.sampled_from(HOSTILE) | st.text(st.characters(codec=None)) | st.text("aB \n.é", max_size=1500))
 def test_signatures_and_fingerprints_equal_their_twins(content: str) -> None:

@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,37 @@ def test_loops_are_told_at_the_very_token_however_the_sequence_is_cut(
 def test_a_loop_is_told_again_from_where_it_was_told() -> None:
     tracker = LoopTracker(length=10, repeats=2, longest=4)
     assert [tracker.add(7) for _ in range(21)] == [None] * 9 + [(1, 0, 10)] + [None] * 9 + [(1, 10, 20), None]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (1.5, TypeError),
+        ("secret", TypeError),
+        (None, TypeError),
+        (True, TypeError),
+        (2**70, TypeError),
+        (2**31, ValueError),
+        (-(2**31) - 1, ValueError),
+    ],
+)
+def test_an_id_that_is_refused_leaves_a_tracker_as_it_was(wrong: Any, error: type[Exception]) -> None:
+    tracker = LoopTracker(length=4, repeats=2, longest=4)
+    tracker.feed([7, 7])
+    with pytest.raises(error, match="tokens must") as caught:
+        tracker.add(wrong)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(error, match="tokens must"):
+        tracker.feed([7, 7, wrong])
+    assert tracker.taken == 2
+    assert tracker.add(np.int64(7)) is None
+    assert tracker.feed([7]) == [(1, 0, 4)]
+
+
+@pytest.mark.parametrize("edge", [2**31 - 1, -(2**31)])
+def test_the_largest_ids_are_told_apart_from_others(edge: int) -> None:
+    tracker = LoopTracker(length=4, repeats=2, longest=1)
+    assert tracker.feed([edge, edge, edge, edge + (1 if edge < 0 else -1), edge, edge, edge, edge]) == [(1, 4, 8)]
 
 
 def test_a_long_sequence_is_followed_across_many_turns_of_the_buffer() -> None:
@@ -200,6 +232,17 @@ def test_every_way_of_counting_counts_the_same(size: int, threads: int | None) -
     assert made.counts.tolist() == _bincount(ids, 7_000)
     assert made.entropy == pytest.approx(tokens.entropy(made.counts), abs=NEAR_ZERO)
     assert tokens.histogram(ids, threads=threads).counts.tolist() == _bincount(ids, 0)
+
+
+def test_many_threads_have_no_more_counters_together_than_there_are_ids() -> None:
+    ids, bins = np.zeros(tokens.MANY, np.int32), 1 << 22
+    tokens.histogram(ids[:9])
+    tracemalloc.start()
+    try:
+        assert tokens.histogram(ids, bins, threads=16).counts[0] == len(ids)
+        assert tracemalloc.get_traced_memory()[1] < 20 * bins
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_vocabulary_beyond_the_common_ones_is_counted_too() -> None:

@@ -14,7 +14,7 @@ from llmguard.dialects.wire import Frame, Framing
 from llmguard.errors import Blocked, DialectError
 from llmguard.integrations.clients.json_view import merged, view
 from llmguard.integrations.exchange import Exchange
-from llmguard.integrations.exchange_stream import ExchangeStream
+from llmguard.integrations.exchange_stream import PATIENCE, ExchangeStream
 from llmguard.types import Decision
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class _Call:
         body: the request as it came.
 
     Attributes:
-        patient: whether the call may be made once more.
+        patient: whether a block may lead to another answer, as long as nothing of this one was handed out.
         reply: what the policy says in place of an answer; None where it does not.
     """
 
@@ -65,7 +65,7 @@ class _Call:
         on_block = way.guard.policy.on_block
         self._retries = 0 if isinstance(on_block, str) else on_block.retry or 0
         self.reply = None if isinstance(on_block, str) else on_block.reply
-        self.patient = self._retries > 0
+        self.patient = self._retries > 0 or on_block == "fallback"
         exchange.reply = self.reply or ""
 
     def request(self) -> Generator[Any, Any, tuple[dict[str, Any], Decision | None]]:
@@ -195,6 +195,7 @@ class _Reader:
         self._call = call
         self._stream = ExchangeStream(call.exchange, Framing.NDJSON)
         self._early: list[Any] = []
+        self._waiting = 0
         self.going = False
         self.ending: list[Any] = []
 
@@ -227,9 +228,10 @@ class _Reader:
         return None
 
     def _handed(self, events: list[Any], out: bytes) -> Generator[Any, Any, None]:
-        """Hand events out; while the call may be made once more, not before one says something."""
+        """Hand events out; while there may be another answer, not before one says something, or too many wait."""
         self._early += events
-        if self.going or not self._call.patient or self._speaks(out):
+        self._waiting += len(out)
+        if self.going or not self._call.patient or self._waiting >= PATIENCE or self._speaks(out):
             self.going = True
             early, self._early = self._early, []
             for one in early:

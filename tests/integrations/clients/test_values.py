@@ -341,6 +341,16 @@ async def test_a_stream_falls_back() -> None:
         assert text_of(got) == "sorry"
         got, _ = await streamed(guard, asked("hi", stream=True), chunks("abbc"), fallback=lambda _: chunks("mine"))
         assert text_of(got) == "mine"
+        assert [event["choices"][0]["delta"].get("role") for event in got].count("assistant") == 1
+
+
+async def test_no_more_than_so_many_events_wait_for_a_word() -> None:
+    silent = [chunk({"role": "assistant", "content": ""})] * 4_000
+    with pieces_guard(on_block={"retry": 1}) as guard:
+        got, made = await streamed(guard, asked("hi", stream=True), [*silent, *chunks("abbc")], chunks("fine"))
+        assert isinstance(got[-1], Blocked)
+        assert len(got) > 3_000
+        assert made[1].taken == 0
 
 
 async def test_a_request_is_looked_at_before_the_stream_is_read() -> None:
