@@ -1,6 +1,7 @@
 import contextlib
 import gzip
 import zlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -48,12 +49,13 @@ def test_other_encodings_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
-    [gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"x", gzip.compress(b"{}") * 2, gzip.compress(b"{}") + bytes(8)],
+    "spoil",
+    [lambda body: body[:-3], lambda body: body + b"x", lambda body: body * 2, lambda body: body + bytes(8)],
+    ids=["cut off", "a byte more", "twice", "zeros after it"],
 )
-def test_a_body_cut_off_or_followed_by_more_is_refused(body: bytes) -> None:
+def test_a_body_cut_off_or_followed_by_more_is_refused(spoil: Callable[[bytes], bytes]) -> None:
     with pytest.raises(UnknownEncodingError, match="cut off, or something follows"):
-        decoded(body, "gzip", LIMIT)
+        decoded(spoil(gzip.compress(b"{}")), "gzip", LIMIT)
 
 
 def test_an_empty_body_is_empty_whatever_it_claims() -> None:
