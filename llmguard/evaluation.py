@@ -117,8 +117,11 @@ def evaluate(
         alone.append(sum(_ask(detector, examples[index : index + 1], role)[1] for detector in detectors))
         tell(done)
     p50, p95 = np.percentile(alone, [50, 95]) * 1e3
-    compare = _compare_spans if kind is Kind.SPANS else _compare_labels
-    overall, per_category, per_source = compare(examples, found, categories, threshold)
+    if kind is Kind.SPANS:
+        overall, per_category, per_source = _compare_spans(examples, found, categories, threshold)
+    else:
+        ranks = ranking(detectors, categories, aliases)
+        overall, per_category, per_source = _compare_labels(examples, found, categories, ranks, threshold)
     return Report(
         kind=kind,
         detectors={detector.name: detector.version for detector in detectors},
@@ -183,6 +186,29 @@ def check_names(
     for category in categories:
         if category not in counted:
             raise ConfigurationError(f"category {category!r} is neither found nor labelled{nearest(category, counted)}")
+
+
+def ranking(
+    detectors: Sequence[Detector], categories: Collection[str], aliases: Mapping[str, str]
+) -> frozenset[str]:
+    """The categories, in the file's names, whose findings make a text's score; none means all.
+
+    Given ``categories`` do. Otherwise a detector that says which of its own is the ``overall`` one, the others being
+    kinds of it or beside it, is taken at its word: swearing at nobody is obscene, and need not be toxic.
+
+    Args:
+        detectors: whose findings are united.
+        categories: only these count; none means all.
+        aliases: file category by finding category, or by detector for all its other findings.
+    """
+    if categories or not any(getattr(detector, "overall", "") for detector in detectors):
+        return frozenset(categories)
+    ranks = set()
+    for detector in detectors:
+        overall = getattr(detector, "overall", "")
+        own = [overall] if overall else detector.categories
+        ranks |= {aliases.get(category, aliases.get(detector.name, category)) for category in own}
+    return frozenset(ranks)
 
 
 def united(
@@ -252,7 +278,11 @@ _Compared = tuple[Figures, dict[str, Figures], dict[str, Figures]]
 
 
 def _compare_labels(
-    examples: Sequence[Example], found: Sequence[Sequence[Finding]], categories: Collection[str], threshold: float
+    examples: Sequence[Example],
+    found: Sequence[Sequence[Finding]],
+    categories: Collection[str],
+    ranks: frozenset[str],
+    threshold: float,
 ) -> _Compared:
     best: list[dict[str, float]] = []
     for findings in found:
@@ -261,7 +291,7 @@ def _compare_labels(
             scores[finding.category] = max(finding.score, scores.get(finding.category, NO_FINDING))
         best.append(scores)
     label = np.array([_label(example, categories) for example in examples], dtype=bool)
-    score = np.array([max(scores.values(), default=NO_FINDING) for scores in best])
+    score = np.array([_highest(scores, ranks) for scores in best])
     sources = np.array([example.source for example in examples])
     per_source = {}
     pooled = pooled_threshold(label, score)
@@ -274,6 +304,10 @@ def _compare_labels(
         own_score = np.array([scores.get(name, NO_FINDING) for scores in best])
         per_category[name] = figures(labels, own_score, threshold)
     return figures(label, score, threshold), per_category, per_source
+
+
+def _highest(scores: Mapping[str, float], ranks: frozenset[str]) -> float:
+    return max((score for category, score in scores.items() if not ranks or category in ranks), default=NO_FINDING)
 
 
 def _label(example: Example, categories: Collection[str]) -> int:

@@ -17,7 +17,7 @@ from llmguard.counterfactuals import Swapper
 from llmguard.detectors.fairness_lexicon import Lexicon, bundled
 from llmguard.detectors.fairness_statistics import quantile
 from llmguard.errors import ConfigurationError, DetectorError, nearest
-from llmguard.evaluation import NO_FINDING, check_names, united
+from llmguard.evaluation import NO_FINDING, check_names, ranking, united
 from llmguard.examples import Example, Kind
 from llmguard.fairness_figures import BiasFigures, FlipFigures, bias_figures, flip_figures
 from llmguard.figures import figures
@@ -126,7 +126,7 @@ def detectors_judge(
 
     Args:
         detectors: their findings are united.
-        categories: only these count, after ``aliases``; none means all.
+        categories: only these count, after ``aliases``; none means all, or a detector's overall one.
         aliases: category by finding category, or by detector for all its other findings.
         threshold: lowest score that counts.
         role: whose texts these are.
@@ -139,11 +139,12 @@ def detectors_judge(
     if not 0 <= threshold <= 1:
         raise ConfigurationError(f"threshold {threshold} is outside [0, 1]")
     check_names(detectors, categories, aliases or {}, ())
+    ranks = ranking(detectors, categories, aliases or {})
 
     def judge(texts: Sequence[str]) -> list[Verdict]:
         batch = [Example(text, Kind.CLASSIFICATION) for text in texts]
         found, _ = united(detectors, batch, role, categories, aliases or {})
-        scores = [_highest(findings) for findings in found]
+        scores = [_highest([one for one in findings if not ranks or one.category in ranks]) for findings in found]
         return [Verdict("found" if score >= threshold else "passed", score) for score in scores]
 
     return judge

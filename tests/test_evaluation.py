@@ -179,6 +179,21 @@ def test_categories_limit_the_findings_and_pick_the_labels() -> None:
     assert {name: f.positives for name, f in both.per_category.items()} == {"A": 1, "B": 1}
 
 
+def test_a_text_is_ranked_by_the_overall_category_of_a_detector_that_has_one() -> None:
+    detector = words()
+    detector.overall = "A"  # type: ignore[attr-defined]
+    examples = [labelled("a0.6 b0.1", 1), labelled("a0.2 b0.9", 0, B=1), labelled("b1", 0)]
+    report = evaluate([detector], examples)
+    assert (report.overall.auc, report.overall.predicted) == (1.0, 1)
+    assert report.per_category["B"].predicted == 2
+    assert evaluate([detector], examples, categories=["A", "B"]).overall.auc == 0.0
+    other = words("B")
+    other.name = "other"
+    assert evaluate([detector, other], examples).overall.predicted == 3
+    renamed = evaluate([detector], examples, aliases={"A": "BAD"})
+    assert renamed.overall.auc == 1.0
+
+
 def test_an_alias_names_a_category_before_it_names_a_detector() -> None:
     example = spans("a1 b1", (0, 2, "SECRET"), (3, 5, "KEY"))
     assert evaluate([words()], [example]).overall.recall == 0.0

@@ -117,6 +117,7 @@ class ClassifierDetector:
     own_head: ClassVar[str]
     own_labels: ClassVar[tuple[str, ...] | None] = None
     named: ClassVar[Mapping[str, str]]
+    overall_category: ClassVar[str] = ""
 
     scope = Scope.DOCUMENT
     inline = False
@@ -161,6 +162,11 @@ class ClassifierDetector:
             self.categories |= self._last.categories
             self.version += f"+{self._last.version}"
 
+    @property
+    def overall(self) -> str:
+        """The category by which whole texts are ranked, its finer kinds aside; "" where there is none."""
+        return self.overall_category if self.overall_category in self.categories else ""
+
     def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
         """Findings whose score is not below the floor."""
         return [[found for found in own if found.score >= self._floor] for own in self.score(texts)]
@@ -192,6 +198,7 @@ class ToxicityDetector(ClassifierDetector):
     name = "toxicity"
     own_head = "toxicity"
     named: ClassVar[Mapping[str, str]] = {"toxic": "TOXICITY"}
+    overall_category = "TOXICITY"
 
 
 class HarmfulRequestDetector(ClassifierDetector):
