@@ -54,6 +54,8 @@ bench: $(VENV)/.bench
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate_telemetry.py
 	$(BIN)/python docs/generate_detectors.py
+	$(BIN)/python -m llmguard.exporters.grafana deploy/grafana/dashboards
+	$(BIN)/llmguard alerts rules deploy/policy.yaml > deploy/prometheus/rules.yml
 
 clean:
 	rm -rf $(VENV) $(VENV)-* build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

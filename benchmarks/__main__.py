@@ -5,6 +5,7 @@ import sys
 
 NAMES = (
     "imports",
+    "loaded",
     "guard",
     "threads",
     "scaling",
@@ -19,6 +20,8 @@ NAMES = (
     "calls",
     "exporters",
     "audit",
+    "alerts",
+    "outbox",
     "streaming",
     "proxy",
 )

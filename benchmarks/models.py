@@ -5,10 +5,6 @@ Needs PyTorch, transformers and Detoxify: pip install torch==2.13.0, then 'llmgu
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -150,29 +146,4 @@ def bundled(*, has_amx: bool) -> bool:
     many = min(seconds(check, [texts(64)] * 6))
     held = row("guard-mini, all heads, batch 1", f"{one * 1e3:.2f} ms", "", "<= 5 ms", holds=one <= 0.005)
     held &= row("guard-mini, all heads, batches", f"{64 / many:,.0f}/s", "", ">= 350/s", holds=64 / many >= 350)
-    size = _resident()
-    held &= row("resident memory, both models loaded", f"{size:.0f} MB", "", "< 400 MB", holds=size < 400)
     return held
-
-
-_PROGRAM = """
-import json, os, sys
-sys.modules["torch"] = None  # spaCy's parts import it where it is installed; those who run models don't have it
-from llmguard import Guard
-from llmguard.types import Text
-names = ["toxicity", "bias", "harmful_request", "prompt_injection"]
-rules = [{"detector": name, "action": "flag"} for name in names]
-rules.append({"detector": "pii", "action": "flag", "categories": ["PERSON", "EMAIL_ADDRESS"]})
-options = {"toxicity": {"first": "guard-nano"}, "prompt_injection": {"first": "guard-nano"}}
-guard = Guard({"rules": rules, "detectors": options, "deadline_ms": 60000.0})
-for _ in range(20):
-    guard.check_batch(["a short text about nothing in particular, number %d" % n for n in range(32)])
-pages = int(open("/proc/self/statm").read().split()[1])
-print(json.dumps(pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
-"""
-
-
-def _resident() -> float:
-    done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True, env=os.environ)
-    size: float = json.loads(done.stdout)
-    return size

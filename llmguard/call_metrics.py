@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Span, set_span_in_context
 
 from llmguard import semconv, signals
+from llmguard.tally import Together
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
     from llmguard.prices import Prices, Tokens
 
     Failed = Callable[[str, Exception], None]
     Bound = Callable[[str], str]
+    Labels = Mapping[str, str | int]
 
 
 class Call(NamedTuple):
@@ -74,6 +78,12 @@ class Chunks(NamedTuple):
     failed: Failed
 
 
+def _bounded(record: Callable[[float, Labels, Context], None]) -> Callable[[float, Labels, Context], None]:
+    """The same for a bounded number of sets of labels."""
+    together = Together()
+    return lambda amount, labels, context: record(amount, together(labels), context)
+
+
 class CallMetrics:
     """The instruments of calls of one meter.
 
@@ -88,11 +98,15 @@ class CallMetrics:
     def __init__(self, meter: Meter, models: Bound, prompt_versions: Bound, addresses: Bound, errors: Bound) -> None:
         rows = (signals.CALL_DURATION, signals.TIME_TO_FIRST_CHUNK, signals.TIME_PER_OUTPUT_CHUNK, signals.TOKEN_USAGE)
         self._duration, self._first, self._chunk, self._tokens = [
-            meter.create_histogram(row.name, row.unit, row.description, explicit_bucket_boundaries_advisory=row.buckets)
+            _bounded(
+                meter.create_histogram(
+                    row.name, row.unit, row.description, explicit_bucket_boundaries_advisory=row.buckets
+                ).record
+            )
             for row in rows
         ]
         row = signals.COST
-        self._cost = meter.create_counter(row.name, row.unit, row.description)
+        self._cost = _bounded(meter.create_counter(row.name, row.unit, row.description).add)
         self._models = models
         self._prompt_versions = prompt_versions
         self._addresses = addresses
@@ -104,21 +118,21 @@ class CallMetrics:
         if isinstance(seen, Chunks):
             labels = self._labels(seen.call)
             for seconds in seen.seconds:
-                self._chunk.record(seconds, labels, context)
+                self._chunk(seconds, labels, context)
             return
         if seen.owned:
             labels = self._labels(seen.call)
             if seen.first is not None:
-                self._first.record(seen.first, labels, context)
+                self._first(seen.first, labels, context)
             if seen.model:
                 labels = labels | {semconv.RESPONSE_MODEL: self._models(seen.model)}
             counts = (("input", seen.tokens.input), ("output", seen.tokens.output)) if seen.tokens is not None else ()
             for kind, count in counts:
                 if count is not None:
-                    self._tokens.record(count, labels | {semconv.TOKEN_TYPE: kind}, context)
+                    self._tokens(count, labels | {semconv.TOKEN_TYPE: kind}, context)
             if seen.error:
                 labels = labels | {semconv.ERROR_TYPE: self._errors(seen.error)}
-            self._duration.record(seen.seconds, labels, context)
+            self._duration(seen.seconds, labels, context)
         if seen.prices is not None and seen.tokens is not None:
             self._add_cost(seen, seen.prices, seen.tokens)
 
@@ -131,7 +145,7 @@ class CallMetrics:
             semconv.PROMPT_VERSION: self._prompt_versions(seen.prompt_version),
         }
         labels = {key: value for key, value in said.items() if value}
-        self._cost.add(cost, labels, set_span_in_context(seen.span))
+        self._cost(cost, labels, set_span_in_context(seen.span))
 
     def _labels(self, call: Call) -> dict[str, str | int]:
         labels: dict[str, str | int] = {semconv.OPERATION: call.operation, semconv.PROVIDER: call.provider}

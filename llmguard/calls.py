@@ -11,6 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import repeat
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmguard import shapes
@@ -30,26 +31,37 @@ _CANCEL_S = 1.0
 
 
 class Checks:
-    """The checks of one guarded call; those that the call leaves behind are ended with it.
+    """The checks of one guarded call, within a ``with`` block; those that the call leaves behind are ended with it.
 
     Args:
         start: starts a check of texts at a stage.
         stream: starts a check of texts that grow.
         conversation: what the checks belong to.
+        forget: forgets the values of a conversation that ends with the call; None where it goes on.
     """
 
-    __slots__ = ("_begun", "_start", "_stream", "conversation")
+    __slots__ = ("_begun", "_forget", "_start", "_stream", "conversation")
 
     def __init__(
         self,
         start: Callable[[Stage, Sequence[Text], About], Check],
         stream: Callable[[Stage, About], StreamCheck],
         conversation: Conversation,
+        forget: Callable[[str], None] | None,
     ) -> None:
         self._start = start
         self._stream = stream
         self._begun: list[Check | StreamCheck] = []
+        self._forget = forget
         self.conversation = conversation
+
+    def __enter__(self) -> Checks:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     def start(self, stage: Stage, texts: Sequence[Text], about: About = NOTHING_MORE) -> Check:
         """Start a check."""
@@ -64,9 +76,11 @@ class Checks:
         return check
 
     def close(self) -> None:
-        """Abandon what has not finished."""
+        """Abandon what has not finished, and forget what belonged to this call alone."""
         for check in self._begun:
             check.abandon(None)
+        if self._forget is not None:
+            self._forget(self.conversation.name)
 
 
 class _Call(NamedTuple):
@@ -125,7 +139,7 @@ class Guarded:
                 )
         self._fallback = fallback
         self._reply = reply
-        if guard.policy.on_block == "fallback" and fallback is None:
+        if guard.policy.falls_back and fallback is None:
             raise ConfigurationError(
                 f"the policy {guard.policy.name!r} calls a fallback on a block: "
                 f"give {name} one, as in @guard(fallback=lambda decision: ...)"
@@ -198,8 +212,7 @@ class Guarded:
 
     def _conduct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:
         bound = self.texts.bound(args, kwargs)
-        on_block = self.guard.policy.on_block
-        retries = 0 if isinstance(on_block, str) else on_block.retry or 0
+        retries = self.guard.policy.retries
         with self.guard.call_scope() as checks:
             stopped, beside = yield from self.clear(bound, checks)
             if stopped is not None:
@@ -265,12 +278,12 @@ class Guarded:
         Raises:
             Blocked: the policy raises.
         """
-        on_block = self.guard.policy.on_block
-        if on_block == "fallback" and self._fallback is not None:
+        policy = self.guard.policy
+        if policy.falls_back and self._fallback is not None:
             asking = Asking(self._fallback, decision)
             yield asking
             return asking.answer
-        text = None if isinstance(on_block, str) else on_block.reply
+        text = policy.reply
         if text is None:
             raise Blocked(decision)
         if self._reply is not None:

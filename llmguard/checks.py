@@ -278,6 +278,8 @@ class Check:
         if verdict.action is Action.BLOCK:
             return ("",) * len(group)
         conversation = self._conversation
+        if not verdict.findings and not any(["<" in text for text in originals]):
+            return originals  # nothing to take out, and nothing that looks like a placeholder
         if conversation is not None:
             return self._redacted(group, verdict, conversation.name)
         if verdict.action is not Action.REDACT:

@@ -188,9 +188,7 @@ def check_names(
             raise ConfigurationError(f"category {category!r} is neither found nor labelled{nearest(category, counted)}")
 
 
-def ranking(
-    detectors: Sequence[Detector], categories: Collection[str], aliases: Mapping[str, str]
-) -> frozenset[str]:
+def ranking(detectors: Sequence[Detector], categories: Collection[str], aliases: Mapping[str, str]) -> frozenset[str]:
     """The categories, in the file's names, whose findings make a text's score; none means all.
 
     Given ``categories`` do. Otherwise a detector that says which of its own is the ``overall`` one, the others being

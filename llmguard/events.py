@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmguard import semconv
-from llmguard.types import Action, Decision, DetectorRun, Finding, PolicyRef, Stage
+from llmguard.types import Action, Decision, DetectorRun, Finding, Outcome, PolicyRef, Stage
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AnyValue
+
+    from llmguard.readings import Dispatched
 
 # As many as OpenTelemetry lets a span have by default (OTEL_SPAN_EVENT_COUNT_LIMIT).
 MAX_FINDINGS = 128
@@ -101,14 +103,19 @@ def failure(run: DetectorRun) -> str:
 
 
 def evaluations(decision: Decision) -> list[Event]:
-    """For an output, one event a detector that found something: its highest score."""
+    """For an output, one event a detector that found something: its highest score, and whether that was allowed."""
     if decision.stage is not Stage.OUTPUT:
         return []
+    hits = {finding.detector for finding in acted_on(decision)}
     return [
         Event(
             semconv.EVENT_EVALUATION,
             "INFO",
-            {semconv.EVALUATION_NAME: name, semconv.EVALUATION_SCORE: score, semconv.EVALUATION_LABEL: "hit"},
+            {
+                semconv.EVALUATION_NAME: name,
+                semconv.EVALUATION_SCORE: score,
+                semconv.EVALUATION_LABEL: Outcome.HIT.value if name in hits else Outcome.PASS.value,
+            },
         )
         for name, score in highest_scores(decision.findings).items()
     ]
@@ -174,6 +181,17 @@ def reload(policy: PolicyRef, outcome: str, error: BaseException | None) -> Even
     if error is not None:
         attributes[semconv.ERROR_TYPE] = qualified(error)
     return Event(semconv.EVENT_RELOAD, "INFO" if error is None else "WARN", attributes)
+
+
+def dispatched(seen: Dispatched) -> Event:
+    """The event of an attempt to deliver a message about alerts."""
+    attributes: dict[str, AnyValue] = {
+        semconv.ALERT_SINK: seen.sink,
+        semconv.ALERT_OUTCOME: seen.outcome,
+        semconv.ALERT_SEVERITY: seen.severity,
+        semconv.ALERT_ATTEMPTS: seen.attempts,
+    }
+    return Event(semconv.EVENT_DISPATCHED, "INFO" if seen.outcome == "delivered" else "WARN", attributes)
 
 
 def qualified(error: BaseException) -> str:

@@ -15,11 +15,11 @@ import numpy as np
 
 from llmguard.counterfactuals import Swapper
 from llmguard.detectors.fairness_lexicon import Lexicon, bundled
-from llmguard.detectors.fairness_statistics import quantile
+from llmguard.detectors.fairness_statistics import Interval, quantile
 from llmguard.errors import ConfigurationError, DetectorError, nearest
 from llmguard.evaluation import NO_FINDING, check_names, ranking, united
 from llmguard.examples import Example, Kind
-from llmguard.fairness_figures import BiasFigures, FlipFigures, bias_figures, flip_figures
+from llmguard.fairness_figures import BiasFigures, FlipFigures, auc_interval, bias_figures, flip_figures
 from llmguard.figures import figures
 from llmguard.types import Decision, Detector, Finding, Role, Stage
 
@@ -79,10 +79,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Worst:
-    """The term with the lowest value of an AUC."""
+    """The term with the lowest value of an AUC, and the interval of that, which does not allow for the choice."""
 
     term: str
     auc: float
+    interval: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class FairnessEvaluation:
         texts: how many there were.
         positives: among them.
         auc: of all of them.
+        auc_interval: of ``auc``; None where one of the two sides has one text.
         terms: figures by identity term, of those with enough texts.
         groups: likewise by ``dimension.group``, and by what the rows' labels say.
         worst: for each kind of AUC.
@@ -103,6 +105,7 @@ class FairnessEvaluation:
     texts: int
     positives: int
     auc: float | None
+    auc_interval: Interval | None
     terms: Mapping[str, BiasFigures]
     groups: Mapping[str, BiasFigures]
     worst: Mapping[str, Worst]
@@ -213,7 +216,8 @@ def evaluate_fairness(
 
     labels = np.array([example.label for example in examples], bool)
     scores = np.array([verdicts[example.text].score for example in examples])
-    term_figures = _bias(labels, scores, terms, options.minimum)
+    z = quantile(options.confidence)
+    term_figures = _bias(labels, scores, terms, options.minimum, z)
     flips: dict[str, list[list[tuple[bool, float]]]] = defaultdict(list)
     for example, own in zip(examples, swaps, strict=True):
         before = verdicts[example.text]
@@ -222,14 +226,14 @@ def evaluate_fairness(
             by_term[swap.term.text].append(_flip(before, verdicts[swap.text]))
         for term, flipped in by_term.items():
             flips[term].append(flipped)
-    z = quantile(options.confidence)
     every = [flipped for own in flips.values() for flipped in own]
     return FairnessEvaluation(
         texts=len(examples),
         positives=int(labels.sum()),
         auc=figures(labels, scores, 0.5).auc,
+        auc_interval=auc_interval(labels, scores, z),
         terms=term_figures,
-        groups=_bias(labels, scores, groups, options.minimum),
+        groups=_bias(labels, scores, groups, options.minimum, z),
         worst=dict(_worst(term_figures)),
         flips=flip_figures(every, z) if every else None,
         flips_by_term={
@@ -276,13 +280,13 @@ def _members(
     return terms, groups
 
 
-def _bias(labels: Any, scores: Any, members: Mapping[str, set[int]], minimum: int) -> dict[str, BiasFigures]:
+def _bias(labels: Any, scores: Any, members: Mapping[str, set[int]], minimum: int, z: float) -> dict[str, BiasFigures]:
     found = {}
     for name in sorted(members, key=str.lower):
         if len(members[name]) >= minimum:
             own = np.zeros(len(labels), bool)
             own[list(members[name])] = True
-            found[name] = bias_figures(labels, scores, own)
+            found[name] = bias_figures(labels, scores, own, z)
     return found
 
 
@@ -291,4 +295,4 @@ def _worst(terms: Mapping[str, BiasFigures]) -> Iterator[tuple[str, Worst]]:
         known = {term: value for term, own in terms.items() if (value := getattr(own, auc)) is not None}
         if known:
             worst = min(known, key=known.__getitem__)
-            yield auc, Worst(worst, known[worst])
+            yield auc, Worst(worst, known[worst], getattr(terms[worst], f"{auc}_interval"))

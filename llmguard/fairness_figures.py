@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmguard.detectors.fairness_statistics import Interval, Sample, mean_interval, wilson
+from llmguard.detectors.fairness_statistics import Interval, Sample, mean_interval, quantile, wilson
 from llmguard.figures import figures
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ class BiasFigures:
             score like harmful ones.
         bnsp_auc: negatives of the background against positives of the subgroup. Low where the subgroup's harmful texts
             score like harmless ones.
+        subgroup_auc_interval: of ``subgroup_auc``; None where one of the two sides has one text.
+        bpsn_auc_interval: likewise.
+        bnsp_auc_interval: likewise.
     """
 
     texts: int
@@ -37,26 +40,67 @@ class BiasFigures:
     subgroup_auc: float | None
     bpsn_auc: float | None
     bnsp_auc: float | None
+    subgroup_auc_interval: Interval | None
+    bpsn_auc_interval: Interval | None
+    bnsp_auc_interval: Interval | None
 
 
-def bias_figures(labels: NDArray[np.bool_], scores: NDArray[np.floating], members: NDArray[np.bool_]) -> BiasFigures:
+def auc_interval(labels: NDArray[np.bool_], scores: NDArray[np.floating], z: float) -> Interval | None:
+    """The interval of an AUC; None where one of the two sides has fewer than two texts. O(n log n).
+
+    How far the AUC varies is told by the shares of the other side that each text ranks right against (E. R. DeLong,
+    D. M. DeLong, D. L. Clarke-Pearson, "Comparing the areas under two or more correlated receiver operating
+    characteristic curves", Biometrics 1988; ties count half). The interval is Wilson's for a rate that varies as much,
+    so it stays in [0, 1]; where nothing varies, for a rate of as many texts as the smaller side has.
+
+    Args:
+        labels: whether a text should be found, shape [n].
+        scores: shape [n].
+        z: of the interval.
+    """
+    positive, negative = np.sort(scores[labels]), np.sort(scores[~labels])
+    if min(len(positive), len(negative)) < 2:
+        return None
+    above, below = _ranked(positive, negative), 1.0 - _ranked(negative, positive)
+    auc = float(above.mean())
+    variance = float(above.var(ddof=1)) / len(positive) + float(below.var(ddof=1)) / len(negative)
+    spread = auc * (1.0 - auc)
+    return wilson(auc, spread / variance if variance > 0 < spread else min(len(positive), len(negative)), z)
+
+
+def _ranked(own: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Of each value the share of the others, which are sorted, that is below it; equal ones count half."""
+    both = np.searchsorted(others, own, "left") + np.searchsorted(others, own, "right")
+    return np.asarray(both / (2.0 * len(others)), np.float64)
+
+
+def bias_figures(
+    labels: NDArray[np.bool_],
+    scores: NDArray[np.floating],
+    members: NDArray[np.bool_],
+    z: float = quantile(0.95),
+) -> BiasFigures:
     """The figures of one subgroup.
 
     Args:
         labels: whether a text should be found, shape [n].
         scores: shape [n].
         members: which texts are of the subgroup, shape [n]; all others are the background.
+        z: of the intervals.
     """
-
-    def auc(chosen: NDArray[np.bool_]) -> float | None:
-        return figures(labels[chosen], scores[chosen].astype(np.float64), 0.5).auc
-
+    sides = members, np.where(labels, ~members, members), np.where(labels, members, ~members)
+    parts = [(labels[chosen], scores[chosen].astype(np.float64)) for chosen in sides]
+    aucs = [figures(*part, 0.5).auc for part in parts]
+    intervals = [auc_interval(*part, z) for part in parts]
     return BiasFigures(
-        texts=int(members.sum()),
-        positives=int((members & labels).sum()),
-        subgroup_auc=auc(members),
-        bpsn_auc=auc((members & ~labels) | (~members & labels)),
-        bnsp_auc=auc((members & labels) | (~members & ~labels)),
+        int(members.sum()),
+        int((members & labels).sum()),
+        aucs[0],
+        aucs[1],
+        aucs[2],
+        intervals[0],
+        intervals[1],
+        intervals[2],
     )
 
 

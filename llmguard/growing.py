@@ -13,7 +13,7 @@ from llmguard.gathered import Gathered
 from llmguard.hits import Hit, acts, checked, demoted, moved, severity, shifted, span_of, well_formed, withheld
 from llmguard.pipeline import Pipeline
 from llmguard.policy_plan import StagePlan
-from llmguard.running import Run, Step, Verdict
+from llmguard.running import Run, Step, Verdict, clean
 from llmguard.stream_plan import StreamPlan, window_end
 from llmguard.types import FAILED, Action, DetectorRun, Outcome, Role, Stage, Text
 
@@ -49,6 +49,7 @@ class Growing:
     __slots__ = (
         "_all",
         "_base",
+        "_clean",
         "_clear",
         "_done",
         "_due",
@@ -97,6 +98,7 @@ class Growing:
         self._clear = clear
         self._in_one_piece = whole
         self._held = whole or self._stream.held
+        self._clean = True  # the detectors have found nothing in the window so far
         self._all = Gathered()
         self._length = 0
         self._window = ""  # the text from ``_base`` on, without what is ``_fresh``
@@ -146,7 +148,7 @@ class Growing:
     def feed(self, piece: str) -> Generator[Run, None, str]:
         """What may go out after one more piece. Yields the runs that have to be waited for."""
         self.keep(piece)
-        if self._held or self.blocked:
+        if self._held or self.action is Action.BLOCK:
             return ""
         self._fresh.append(piece)
         if self._length < self._due:
@@ -164,14 +166,17 @@ class Growing:
     def _look(self, window: str, seen: str) -> Generator[Run, None, str]:
         """What may go out of the window, once the detectors have looked at it."""
         settled = self._settled(seen)
-        if self.blocked:
+        if self.action is Action.BLOCK:
             return ""
         if self._base + settled <= self._gone:
             self._due = self._length + max(1, (self._length - self._gone) // _PATIENCE)
             return ""
         found: list[Hit] = []
-        if self._stream.strict:
-            run = self._pipeline.look(self._stage, self._stream.strict, Text(seen, self._role, self._path))
+        strict = self._stream.strict
+        text = Text(seen, self._role, self._path)
+        if strict and not (self._clean and clean(strict, text)):
+            self._clean = False  # what was found stands there for a while
+            run = self._pipeline.look(self._stage, strict, text)
             if run.pending:
                 yield run
             found = self._judged(run.verdicts[0], self._base, settled)
@@ -203,14 +208,17 @@ class Growing:
         return self._out(self._window, self._length, tail)
 
     def _settled(self, seen: str) -> int:
-        place = len(seen)
+        place = end = len(seen)
         if self._stream.windowed:
             place = self._released - self._base
+        gone = self._gone - self._base
         for step, growing in zip(self._stream.strict, self._stream.growing, strict=True):
-            if place <= self._gone - self._base:
+            if place <= gone:
                 break
             try:
-                place = min(place, checked(step.name, growing.settled(seen), len(seen)))
+                settled = checked(step.name, growing.settled(seen), end)
+                if settled < place:
+                    place = settled
             except Exception as error:  # noqa: BLE001 - whatever a detector does, the policy decides what follows
                 self._broken(step, error)
         return place
@@ -370,3 +378,4 @@ class Growing:
             keep = min(keep, self._seen - self._base)
         self._window = window[keep:]
         self._base += keep
+        self._clean = True

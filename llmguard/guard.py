@@ -63,6 +63,7 @@ class Guard:
         meter_provider: see above.
         logger_provider: see above.
         monitors: what is told of every check and every call, a moment later, such as a `DriftMonitor`.
+        alerts: whether the alerts of the policy are told; False where nobody is on call, as in an evaluation.
         watch: follow the policy file: a good change is taken over, a broken one is told and ignored.
 
     Raises:
@@ -81,6 +82,7 @@ class Guard:
         meter_provider: MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
         monitors: Iterable[Monitor] = (),
+        alerts: bool = True,
         watch: bool = False,
     ) -> None:
         self.vault = vault if vault is not None else Vault()
@@ -94,7 +96,7 @@ class Guard:
         self._workers = Workers()
         self._loader = Loader(detectors, self._workers)
         self._conversations = Conversations()
-        self._in_force = InForce(self._loader, self._telemetry, policy, watch=watch)
+        self._in_force = InForce(self._loader, self._telemetry, policy, watch=watch, alerts=alerts)
 
     @property
     def policy(self) -> Policy:
@@ -176,9 +178,8 @@ class Guard:
         at = texts.member(Stage, stage)
         who = texts.ROLE_AT[at] if role is None else texts.member(Role, role)
         about = About(beside=tuple(texts.group(context, Role.RETRIEVAL)))
-        on_block = self.policy.on_block
         check = self._grow(at, about, current(self), prompts.current())
-        return GuardedStream(check, who, None if isinstance(on_block, str) else on_block.reply)
+        return GuardedStream(check, who, self.policy.reply)
 
     @overload
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -296,7 +297,15 @@ class Guard:
         return watching.within(dimensions)
 
     def operation(
-        self, dialect: Dialect, asked: Body, address: str = "", port: int | None = None, *, client: str = ""
+        self,
+        dialect: Dialect,
+        asked: Body,
+        address: str = "",
+        port: int | None = None,
+        *,
+        provider: str = "",
+        client: str = "",
+        in_process: bool = False,
     ) -> Operation:
         """Begin to tell of a call of a model, right before it is made: for those who make the call.
 
@@ -305,11 +314,13 @@ class Guard:
             asked: the request, as the dialect read it.
             address: host of the server.
             port: of the server.
+            provider: of the model, where it is another one than the dialect's.
             client: import name of the client package that makes the call, or "".
+            in_process: whether the model runs in this process.
         """
         conversation = current(self)
         return self._telemetry.operation(
-            dialect.provider,
+            provider or dialect.provider,
             dialect.operation,
             asked.model,
             address=address,
@@ -318,6 +329,7 @@ class Guard:
             prompt=prompts.current(),
             conversation=None if conversation is None else conversation.name,
             client=client,
+            in_process=in_process,
         )
 
     def unguarded(self, reason: str, *, passed: bool, dialect: str = "") -> None:
@@ -367,8 +379,7 @@ class Guard:
         """End the threads and the watch; checks that need a thread fail from now on. Monitors hear what there was."""
         self._in_force.close()
         self._workers.close()
-        if self._telemetry.monitors is not None:
-            self._telemetry.monitors.flush()
+        self._in_force.settle()
 
     def __enter__(self) -> Guard:
         return self
@@ -382,8 +393,7 @@ class Guard:
         ref = self._in_force.setting.ref
         return f"Guard({ref.name!r}, version={ref.version!r})"
 
-    @contextmanager
-    def call_scope(self) -> Generator[Checks, None, None]:
+    def call_scope(self) -> Checks:
         """The checks of one guarded call: in the conversation around it, or in one that ends with the call."""
         conversation = current(self)
         passing = conversation is None
@@ -391,17 +401,12 @@ class Guard:
             conversation = Conversation(secrets.token_hex(16), 0, passing=True)
         # What is read of an answer later, maybe outside of the caller's scopes, belongs to the same prompt.
         prompt = prompts.current()
-        checks = Checks(
+        return Checks(
             lambda stage, own, about: self._start(stage, (own,), conversation, prompt, about),
             lambda stage, about: self._grow(stage, about, conversation, prompt),
             conversation,
+            self.vault.forget if passing else None,
         )
-        try:
-            yield checks
-        finally:
-            checks.close()
-            if passing:
-                self.vault.forget(conversation.name)
 
     def _begin(self, stage: Stage | str, text: Checkable, role: Role | str | None) -> Check:
         at = texts.member(Stage, stage)

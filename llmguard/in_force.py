@@ -12,6 +12,7 @@ from llmguard.checks import Setting
 from llmguard.errors import ConfigurationError
 from llmguard.loading import Loader
 from llmguard.policy import Policy
+from llmguard.policy_monitors import PolicyMonitors
 from llmguard.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class InForce:
         telemetry: is told of changes.
         policy: see `Policy.from_any`.
         watch: follow the policy's file.
+        alerts: whether what the policy says about alerts is followed.
 
     Attributes:
         setting: what checks that begin now run under; those that have begun keep theirs.
@@ -45,11 +47,13 @@ class InForce:
         policy: Policy | Mapping[str, Any] | str | Path | None,
         *,
         watch: bool,
+        alerts: bool,
     ) -> None:
         self._loader = loader
         self._telemetry = telemetry
         self._changing = threading.Lock()
-        self.setting: Setting = loader.load(Policy.from_any(policy))
+        self._monitors = PolicyMonitors(wanted=alerts)
+        self.setting: Setting = self._loaded(policy)
         self._watcher: Watcher | None = None
         if watch:
             self._watcher = self._watch(policy)
@@ -62,7 +66,7 @@ class InForce:
         """
         try:
             with self._changing:
-                self.setting = self._loader.load(Policy.from_any(policy))
+                self.setting = self._loaded(policy)
         except ConfigurationError as error:
             self._refuse(error)
             raise
@@ -72,6 +76,24 @@ class InForce:
         """End the watch."""
         if self._watcher is not None:
             self._watcher.close()
+
+    def settle(self) -> None:
+        """Have the monitors told of all that waits, and end those of the policy."""
+        if self._telemetry.monitors is not None:
+            self._telemetry.monitors.flush()
+        with self._changing:
+            self._monitors.settle(())
+
+    def _loaded(self, policy: Policy | Mapping[str, Any] | str | Path | None) -> Setting:
+        setting = self._loader.load(Policy.from_any(policy))
+        monitors = self._monitors.of(setting.policy)
+        try:
+            self._telemetry.watch(monitors)
+        except ConfigurationError:
+            self._monitors.settle(())  # only one that is new is refused
+            raise
+        self._monitors.settle(monitors)
+        return setting
 
     def _watch(self, policy: object) -> Watcher:
         if not isinstance(policy, (str, Path)):

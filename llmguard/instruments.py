@@ -17,13 +17,13 @@ from llmguard.call_metrics import Called, CallMetrics, Chunks
 from llmguard.events import highest_scores
 from llmguard.inference.watchers import watch
 from llmguard.later import Later
-from llmguard.tally import Bounded, Tally
+from llmguard.tally import MADE_UP, Bounded, Tally
 from llmguard.token_metrics import TokenMetrics, kept
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-    from llmguard.readings import Reading
+    from llmguard.readings import Dispatched, Reading
     from llmguard.types import Decision, DetectorRun, Finding
 
 _MAX_NAMES = 100
@@ -79,6 +79,9 @@ class Instruments:
         self._unguarded = _tally(meter, signals.UNGUARDED, self._later.flush)
         self._reloads = _tally(meter, signals.RELOADS, self._later.flush)
         self._errors = _tally(meter, signals.ERRORS, self._later.flush)
+        self._alerts = _tally(meter, signals.ALERTS, self._later.flush)
+        self._alert_duration = _histogram(meter, signals.ALERT_DURATION)
+        self._sinks = Bounded(_MAX_NAMES)
         self._policies = Bounded(_MAX_NAMES)
         self._models = Bounded(_MAX_NAMES)
         self._prompt_versions = Bounded(_MAX_NAMES)
@@ -197,6 +200,14 @@ class Instruments:
 
         return observe
 
+    def dispatched(self, seen: Dispatched) -> None:
+        """Counts one attempt to deliver a message about alerts."""
+        key = (self._sinks(seen.sink), seen.outcome, seen.severity)
+        self._alerts.add(key)
+        if seen.outcome != "dropped":
+            labels = dict(zip(signals.ALERT_DURATION.attributes, key, strict=True))
+            self._alert_duration.record(seen.seconds, labels)
+
     def failed(self, component: str, times: int = 1) -> None:
         """Counts errors of our own telemetry."""
         self._errors.add((component,), times)
@@ -243,7 +254,7 @@ def _histogram(meter: Meter, row: signals.MetricRow) -> Histogram:
 
 
 def _tally(meter: Meter, row: signals.MetricRow, before: Callable[[], None]) -> Tally:
-    tally = Tally()
+    tally = Tally([place for place, name in enumerate(row.attributes) if name in MADE_UP])
 
     def observe(_: CallbackOptions) -> Iterable[Observation]:
         before()

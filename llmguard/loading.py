@@ -10,6 +10,7 @@ from llmguard.detectors.registry import available, load, takes
 from llmguard.errors import ConfigurationError, DeviceError, MissingExtraError, ModelLoadError, nearest
 from llmguard.pipeline import Pipeline
 from llmguard.policy import Policy
+from llmguard.resident import give_back
 from llmguard.types import Detector, Stage, Text
 from llmguard.workers import Workers
 
@@ -46,7 +47,10 @@ class Loader:
             ConfigurationError: the policy does not fit the detectors that there are; says where.
             MissingExtraError: a detector needs a package that is not installed.
         """
+        before = dict(self._loaded)
         detectors = {name: self._detector(name, policy) for name in policy.detector_names}
+        if self._loaded != before:
+            give_back()
         policy.check_against({name: detector.categories for name, detector in detectors.items()})
         if policy.device not in _ANYWHERE and all(detector.inline for detector in detectors.values()):
             # A device that was asked for and is not used would be a silent fall-back.

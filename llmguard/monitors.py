@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakMethod
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from weakref import WeakMethod, WeakSet
 
 from llmguard import limits
 from llmguard.errors import ConfigurationError
 from llmguard.later import Later
-from llmguard.readings import Alert, Alerting, Failing, Gauged, Reading
+from llmguard.readings import Alert, Alerting, Dispatched, Dispatching, Failing, Gauged, Hearing, Reading
 from llmguard.types import Decision, Monitor, Observation, Text
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _COHORT: ContextVar[Mapping[str, str]] = ContextVar("llmguard_cohort", default={})  # noqa: B039 - never changed in place
 # Texts wait with their observations, so few may.
 _WAITING = 256
+# Code points of them: at most 16 MB.
+_ROOM = 1 << 22
 _NO_PROMPT = ("", "", "")
 
 
@@ -40,6 +43,12 @@ class Whose(NamedTuple):
     tenant: str
 
 
+#: What an `Observation` is made of, as cheap as it can be had on the caller's path: see `_seen`.
+_Told: TypeAlias = (
+    "tuple[Decision | None, tuple[Text, ...], str, _Prompt | None, Whose, Span, Mapping[str, float], float]"
+)
+_Prompt: TypeAlias = tuple[str, str, str]
+
 #: For where no monitor asks.
 NOBODY = Whose({}, "", "")
 
@@ -52,13 +61,14 @@ def whose(conversation: str | None) -> Whose:
 class Monitors:
     """Hands observations to monitors, on a thread of its own.
 
-    None is dropped: when more than 256 wait, whoever adds one tells of some of them first. That bounds how many wait,
-    not how long their texts are.
+    None is dropped: when more than 256 wait, or texts of more than 4,194,304 code points, whoever adds one tells of
+    some of them first.
 
     Args:
         monitors: in the order in which they are told.
         failed: told ``monitors`` and the error when one raises.
-        told: told each alert of a monitor that has some.
+        told: told each alert of a monitor that has some, as are the monitors that hear them.
+        dispatched: told each attempt of a monitor that sends messages.
 
     Raises:
         ConfigurationError: something given is no monitor, or two have the same name.
@@ -69,18 +79,31 @@ class Monitors:
         monitors: Iterable[Monitor],
         failed: Callable[[str, Exception], None],
         told: Callable[[Alert], None],
+        dispatched: Callable[[Dispatched], None],
     ) -> None:
-        self._monitors = _checked(monitors)
+        self._given = self._monitors = _checked(monitors)
         self._failed = failed
+        self._told = told
+        self._dispatched = dispatched
         # The queue's thread outlives the interpreter's end, and must not keep what the monitors hold alive till then.
-        self._who: list[Callable[[], Callable[[Observation], None] | None]] = [WeakMethod(self._observe)]
+        self._who: list[Callable[[], Callable[[_Told], None] | None]] = [WeakMethod(self._observe)]
         who = self._who
-        self._later: Later[Observation] = Later(lambda seen: (who[0]() or _nobody)(seen), _WAITING)
-        for monitor in self._monitors:
-            if isinstance(monitor, Alerting):
-                monitor.subscribe(told)
-            if isinstance(monitor, Failing):
-                monitor.on_failure(failed)
+        self._later: Later[_Told] = Later(
+            lambda told: (who[0]() or _nobody)(told), _WAITING, size=_code_points, room=_ROOM
+        )
+        self._listen(self._monitors)
+        _all.add(self)
+
+    def change(self, further: Iterable[Monitor]) -> None:
+        """Have these told beside those that were given at the beginning, in place of any that were added before.
+
+        Raises:
+            ConfigurationError: one of them is no monitor, or has the name of another; nothing is changed.
+        """
+        before = self._monitors
+        monitors = _checked([*self._given, *further])
+        self._listen([monitor for monitor in monitors if all([monitor is not known for known in before])])
+        self._monitors = monitors
 
     def check(
         self,
@@ -92,11 +115,12 @@ class Monitors:
         span: Span,
     ) -> None:
         """Tell of a check that has been decided."""
-        self._later.add(_seen(decision, tuple(texts), model, prompt, whose, span, {}))
+        self._later.add((decision, tuple(texts), model, prompt, whose, span, {}, time.time()))
 
     def call(self, called: Called, prompt: tuple[str, str, str] | None, whose: Whose) -> None:
         """Tell of a call that has ended: seconds, tokens and USD, as far as they are known."""
-        self._later.add(_seen(None, (), called.call.model, prompt, whose, called.span, _numbers(called)))
+        numbers = _numbers(called)
+        self._later.add((None, (), called.call.model, prompt, whose, called.span, numbers, time.time()))
 
     def readings(self) -> Sequence[Reading]:
         """The values of all monitors that have some."""
@@ -121,12 +145,50 @@ class Monitors:
             finally:
                 self._who[0] = lambda: None
 
-    def _observe(self, seen: Observation) -> None:
+    def _listen(self, monitors: Iterable[Monitor]) -> None:
+        # The last to be registered is the first to run: they hear what there was before they themselves end.
+        atexit.unregister(_before_others)
+        atexit.register(_before_others)
+        for monitor in monitors:
+            if isinstance(monitor, Alerting):
+                monitor.subscribe(self._hear)
+            if isinstance(monitor, Dispatching):
+                monitor.on_dispatch(self._dispatched)
+            if isinstance(monitor, Failing):
+                monitor.on_failure(self._failed)
+            if isinstance(monitor, Hearing):
+                monitor.attend(self.readings)
+
+    def _hear(self, alert: Alert) -> None:
+        self._told(alert)
+        for monitor in self._monitors:
+            if isinstance(monitor, Hearing):
+                try:
+                    monitor.overhear(alert)
+                except Exception as error:  # noqa: BLE001 - a monitor never breaks anything else
+                    self._failed("monitors", error)
+
+    def _observe(self, told: _Told) -> None:
+        seen = _seen(*told)
         for monitor in self._monitors:
             try:
                 monitor.observe(seen)
             except Exception as error:  # noqa: BLE001 - a monitor never breaks anything else
                 self._failed("monitors", error)
+
+
+_all: WeakSet[Monitors] = WeakSet()
+
+
+@atexit.register
+def _at_exit() -> None:
+    # Later than this what a guard that nobody closed is held by may be gone before it is.
+    for monitors in list(_all):
+        monitors.flush()
+
+
+def _before_others() -> None:
+    _at_exit()  # and once more at the end, for what others check while they end
 
 
 def _seen(
@@ -137,6 +199,7 @@ def _seen(
     whose: Whose,
     span: Span,
     numbers: Mapping[str, float],
+    at: float,
 ) -> Observation:
     known = span.get_span_context()
     return Observation(
@@ -146,16 +209,20 @@ def _seen(
         prompt or _NO_PROMPT,
         whose.cohort,
         numbers,
-        time.time(),
+        at,
         whose.conversation,
         whose.tenant,
         f"{known.trace_id:032x}" if known.trace_id else "",
     )
 
 
-def _nobody(seen: Observation) -> None:
+def _code_points(told: _Told) -> int:
+    return sum([len(text.content) for text in told[1]])
+
+
+def _nobody(told: _Told) -> None:
     """Who hears when the monitors are gone: `Monitors` has told them all by then."""
-    del seen
+    del told
 
 
 def _numbers(called: Called) -> dict[str, float]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import time
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from llmguard.spans import Prompt
     from llmguard.types import Decision, Role
 
+_NOTHING: AbstractContextManager[None] = nullcontext()
 # Times of chunks are told in lots: a long stream keeps no more than 4 KiB of them.
 _LOT = 512
 
@@ -96,14 +96,11 @@ class Operation:
         """The call's span; the current one where somebody else tells of the call, or nobody."""
         return self._span if self._owned else trace.get_current_span()
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
+    def current(self) -> AbstractContextManager[object]:
         """Make the span current while the request is sent or a piece of the answer is read; not across a ``yield``."""
         if self._ended or not self._owned:
-            yield
-            return
-        with trace.use_span(self._span, record_exception=False, set_status_on_exception=False):
-            yield
+            return _NOTHING
+        return trace.use_span(self._span, record_exception=False, set_status_on_exception=False)
 
     def chunk(self) -> None:
         """A chunk of the answer came: to be called for each one before the guard holds any of it back."""

@@ -13,6 +13,7 @@ from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, ValidationEr
 
 from llmguard import policy_check, policy_source
 from llmguard.errors import ConfigurationError
+from llmguard.policy_alerts import AlertSettings
 from llmguard.policy_plan import StagePlan, planned
 from llmguard.policy_rules import (
     BreakerSettings,
@@ -67,6 +68,7 @@ class Policy(Strict):
     stream: StreamSettings = Field(default=StreamSettings(), description="How streams are looked at.")
     detectors: dict[str, dict[str, Any]] = Field(default={}, description="Options of detectors by name.")
     rules: tuple[Rule, ...] = Field(default=(), description="The first one that matches a finding decides it.")
+    alerts: AlertSettings = Field(default=AlertSettings(), description="When somebody is told, who, and how often.")
 
     _document: Document = PrivateAttr(default_factory=lambda: Document({}))
 
@@ -183,6 +185,21 @@ class Policy(Strict):
     def plans(self) -> Mapping[Stage, StagePlan]:
         """The plans of all stages."""
         return {stage: planned(self.rules, stage, self.deadline_ms) for stage in Stage}
+
+    @property
+    def reply(self) -> str | None:
+        """What is said where something is blocked; None where the policy does not reply."""
+        return None if isinstance(self.on_block, str) else self.on_block.reply
+
+    @property
+    def retries(self) -> int:
+        """How often an answer that is blocked is asked for again."""
+        return 0 if isinstance(self.on_block, str) else self.on_block.retry or 0
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether a fallback is called where something is blocked."""
+        return self.on_block == "fallback"
 
     def enforced(self, key: str) -> bool:
         """Whether decisions about this key count: by the mode, and for a canary by a stable hash.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from llmguard.policy import Policy, Rule
+    from llmguard.policy_alerts import Selection
 
 _ANY = ""  # stands for the categories that no rule names
 
@@ -170,7 +171,7 @@ def _rule(document: Document, index: int) -> str:
 
 
 def against(policy: Policy, document: Document, categories: Mapping[str, frozenset[str]]) -> None:
-    """Refuse detectors and categories that do not exist, and rules that can never fire.
+    """Refuse detectors and categories that do not exist, and rules, also of alerts, that can never fire.
 
     A preset may name categories that the options of a detector leave out.
 
@@ -200,6 +201,27 @@ def against(policy: Policy, document: Document, categories: Mapping[str, frozens
                     (*path, position),
                 )
     unreachable(policy, document, categories)
+    for index, alert in enumerate(policy.alerts.rules):
+        for key, of in (("of", alert.of), ("among", alert.among)):
+            if of is not None:
+                _told(of, document, ("alerts", "rules", index, key), categories)
+
+
+def _told(of: Selection, document: Document, path: KeyPath, categories: Mapping[str, frozenset[str]]) -> None:
+    """Refuse an alert about what no detector of the policy tells of: it would never fire, and nobody would know."""
+    for name in of.detector or ():
+        if name not in categories:
+            raise document.error(
+                f"{dotted(path)}.detector: no rule of this policy has the detector {name!r}{nearest(name, categories)}",
+                (*path, "detector"),
+            )
+    found = frozenset[str]().union(*[categories[name] for name in of.detector or categories])
+    for name in of.category or ():
+        if name not in found:
+            raise document.error(
+                f"{dotted(path)}.category: no detector that is meant finds {name!r}{nearest(name, found)}",
+                (*path, "category"),
+            )
 
 
 def _ready(rule: Rule, document: Document, path: KeyPath) -> None:

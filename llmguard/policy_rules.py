@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -83,15 +83,15 @@ class Strict(BaseModel):
     @classmethod
     def known_keys(cls) -> dict[str, Any]:
         """The keys that it has, with those of its parts below them."""
-        parts: dict[str, type[Strict]] = {
-            "rules": Rule,
-            "mode": Canary,
-            "on_block": OnBlock,
-            "breaker": BreakerSettings,
-            "cache": CacheSettings,
-            "stream": StreamSettings,
-        }
-        return {key: dict.fromkeys(parts[key].model_fields) if key in parts else None for key in cls.model_fields}
+        fields = cls.model_fields.items()
+        parts = {field.alias or key: _part(field.annotation) for key, field in fields}
+        return {key: part.known_keys() if part is not None else None for key, part in parts.items()}
+
+
+def _part(annotation: Any) -> type[Strict] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
+        return annotation
+    return next(filter(None, map(_part, get_args(annotation))), None)
 
 
 def _listed(value: object) -> object:
@@ -138,6 +138,12 @@ Stages = Annotated[
     Field(min_length=1),
     AfterValidator(_distinct),
     BeforeValidator(_listed, json_schema_input_type=Stage | Annotated[list[Stage], Field(min_length=1)]),
+]
+Actions = Annotated[
+    tuple[Action, ...],
+    Field(min_length=1),
+    AfterValidator(_distinct),
+    BeforeValidator(_listed, json_schema_input_type=Action | Annotated[list[Action], Field(min_length=1)]),
 ]
 Roles = Annotated[
     tuple[Role, ...],

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmguard import policy_alerts_merge
 from llmguard.errors import ConfigurationError, nearest
 from llmguard.policy_yaml import MAX_BYTES, Document, KeyPath, Mark, from_text
 
@@ -83,8 +84,8 @@ def resolve(document: Document, base: Path) -> Document:
     """Merge what a document extends into it.
 
     Rules: its own come first, then those of what it extends, in order. Options of detectors are
-    merged key by key. Of everything else the first to say something wins; name and version are
-    never inherited.
+    merged key by key; of alerts see `policy_alerts_merge`. Of everything else the first to say something
+    wins; name and version are never inherited.
 
     Args:
         document: what was read.
@@ -161,6 +162,9 @@ def _merge(layers: Sequence[Document]) -> Document:
             if layer is layers[0] or key not in _NOT_INHERITED:
                 data.setdefault(key, value)
     data |= {"rules": rules, "detectors": detectors}
+    if (alerts := policy_alerts_merge.merged(layers)) is not None:
+        data[policy_alerts_merge.KEY], theirs = alerts
+        marks = {path: mark for path, mark in marks.items() if path[:1] != (policy_alerts_merge.KEY,)} | theirs
     data.pop("extends", None)
     return Document(data, marks, tuple(file for layer in layers for file in layer.files))
 

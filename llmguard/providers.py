@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -128,4 +129,5 @@ class Providers:
             if self.instruments is not None:
                 self.instruments.failed(component)
         if first:
-            _log.warning("telemetry of %s failed with %s; from now on only counted", component, qualified(error))
+            with suppress(Exception):  # a broken handler: its error would be shown, and with it the one that is told
+                _log.warning("telemetry of %s failed with %s; from now on only counted", component, qualified(error))

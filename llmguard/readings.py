@@ -41,6 +41,29 @@ class Alert:
     resolved: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """What became of a message about alerts, after an attempt to deliver it or when it was given up.
+
+    Attributes:
+        sink: the name of the receiver, as the policy has it.
+        outcome: one of `OUTCOMES`.
+        severity: the worst of what it tells: ``critical``, ``error``, ``warning`` or ``info``.
+        attempts: how often it was tried so far.
+        seconds: that this attempt took; 0.0 where there was none.
+    """
+
+    sink: str
+    outcome: str
+    severity: str
+    attempts: int
+    seconds: float = 0.0
+
+
+#: It was taken; not yet, and is tried again; never will be; nothing more is wanted; too old; had to make room.
+OUTCOMES = ("delivered", "retry", "refused", "gone", "expired", "dropped")
+
+
 @runtime_checkable
 class Gauged(Protocol):
     """A monitor that has values to be read."""
@@ -56,6 +79,28 @@ class Alerting(Protocol):
 
     def subscribe(self, hear: Callable[[Alert], object]) -> None:
         """Have each further alert told to ``hear``, on the thread that noticed; it must not raise."""
+        ...
+
+
+@runtime_checkable
+class Hearing(Protocol):
+    """A monitor that is told the alerts of the others, and may read their values."""
+
+    def attend(self, readings: Callable[[], Sequence[Reading]]) -> None:
+        """Read the values of all monitors here, at any time."""
+        ...
+
+    def overhear(self, alert: Alert) -> None:
+        """Take an alert into account, on the thread that noticed."""
+        ...
+
+
+@runtime_checkable
+class Dispatching(Protocol):
+    """A monitor that sends messages to receivers."""
+
+    def on_dispatch(self, hear: Callable[[Dispatched], object]) -> None:
+        """Have each attempt told to ``hear``, on the thread that made it; it must not raise."""
         ...
 
 

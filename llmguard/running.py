@@ -277,12 +277,12 @@ class Run:
             outcome = Outcome.PASS
             for local, text in enumerate(verdict.texts):
                 for finding in hits.get(position + local, ()):
-                    outcome = Outcome.HIT
-                    self._judge(step, verdict, local, text, finding)
+                    if self._judge(step, verdict, local, text, finding) is not Action.ALLOW:
+                        outcome = Outcome.HIT
             position += len(verdict.texts)
             verdict.runs.append(DetectorRun(step.name, step.version, outcome, started, seconds))
 
-    def _judge(self, step: Step, verdict: Verdict, local: int, text: Text, found: Finding) -> None:
+    def _judge(self, step: Step, verdict: Verdict, local: int, text: Text, found: Finding) -> Action:
         action, rule = self._plan.judge(step.name, found.category, found.score, text.role)
         verdict.findings.append(
             Finding(found.category, float(found.score), found.span, step.name, found.reasons, local, action)
@@ -290,6 +290,7 @@ class Run:
         verdict.rules.append(rule)
         if action.severity > verdict.action.severity:
             verdict.action = action
+        return action
 
     def _broken(self, step: Step, groups: list[int], started: float, error: BaseException) -> None:
         step.breaker.failure()
@@ -314,6 +315,31 @@ class Run:
             verdict.failed += 1
             if action.severity > verdict.action.severity:
                 verdict.action = action
+
+
+def clean(steps: Sequence[Step], text: Text) -> bool:
+    """Whether these detectors find nothing in a text, as in nearly every piece of a stream: a `Run` that keeps nothing.
+
+    False says no more than that a `Run` has to tell: one of them finds something, fails, rests, or is not inline.
+    """
+    if len(text.content) > TURN_LIMIT:
+        return False
+    texts = (text,)
+    turn = _ONE_AT_A_TIME.take()
+    try:
+        for step in steps:
+            if not step.inline or step.breaker.state != "closed":
+                return False
+            found = step.detect(texts)
+            if type(found) is not list or len(found) != 1 or found[0]:
+                return False
+            step.breaker.success()
+    except Exception:  # noqa: BLE001 - the run that follows meets it again, and the policy decides
+        return False
+    finally:
+        if turn is not None:
+            turn.release()
+    return True
 
 
 def _left(job: _Job) -> float:

@@ -181,6 +181,23 @@ COST = MetricRow(
     "What calls cost by the price table, where it has the model and the provider counted the tokens.",
     (s.REQUEST_MODEL, s.PROMPT_VERSION),
 )
+_DISPATCHED = (s.ALERT_SINK, s.ALERT_OUTCOME, s.ALERT_SEVERITY)
+ALERTS = MetricRow(
+    "llmguard.alerts",
+    "counter",
+    "{attempt}",
+    "Attempts to deliver a message about alerts, by what became of it (`delivered` `retry` `refused` `gone` "
+    "`expired`), and messages that had to make room for newer ones (`dropped`).",
+    _DISPATCHED,
+)
+ALERT_DURATION = MetricRow(
+    "llmguard.alert.delivery.duration",
+    "histogram",
+    "s",
+    "How long an attempt to deliver a message about alerts took.",
+    _DISPATCHED,
+    _CALL_SECONDS,
+)
 _SHARES = tuple(round(step * 0.05, 2) for step in range(21))
 TOKEN_ENTROPY = MetricRow(
     "llmguard.tokens.entropy",
@@ -213,6 +230,7 @@ METRICS = (
     *GAUGES,
     *(TOKEN_ENTROPY, TOKEN_REPETITION, TOKEN_VARIETY),
     *(CALL_DURATION, TIME_TO_FIRST_CHUNK, TIME_PER_OUTPUT_CHUNK, TOKEN_USAGE, COST),
+    *(ALERTS, ALERT_DURATION),
 )
 
 _ASKED = (s.OPERATION, s.PROVIDER, s.REQUEST_MODEL, s.REQUEST_STREAM, s.SERVER_ADDRESS, s.SERVER_PORT)
@@ -341,6 +359,12 @@ EVENTS = (
             *(s.MONITOR, s.FAIRNESS_OUTCOME, s.FAIRNESS_GROUP, s.FAIRNESS_AGAINST, s.FAIRNESS_DISPARITY),
             *(s.FAIRNESS_P_VALUE, s.FAIRNESS_WINDOW),
         ),
+    ),
+    EventRow(
+        s.EVENT_DISPATCHED,
+        "INFO, or WARN when it was not delivered",
+        "a message about alerts was tried at a receiver, or had to make room for newer ones",
+        (*_DISPATCHED, s.ALERT_ATTEMPTS),
     ),
     EventRow(
         s.EVENT_RELOAD,

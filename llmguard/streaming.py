@@ -97,7 +97,11 @@ class StreamCheck:
     @property
     def blocked(self) -> bool:
         """Whether nothing more may go out."""
-        return self.enforced and any(channel.growing.blocked for channel in self._channels.values())
+        if self.enforced:
+            for channel in self._channels.values():
+                if channel.growing.action is Action.BLOCK:
+                    return True
+        return False
 
     @property
     def holds(self) -> bool:

@@ -17,6 +17,7 @@ from llmguard import content, events, semconv, spans
 from llmguard.call_metrics import Call
 from llmguard.content import Capture
 from llmguard.events import qualified
+from llmguard.heard import name
 from llmguard.instrumented import told_elsewhere
 from llmguard.monitors import Monitors
 from llmguard.operation import IDLE, Operation
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
     from opentelemetry.util.types import AnyValue
 
-    from llmguard.readings import Alert
+    from llmguard.readings import Alert, Dispatched
 
 __all__ = ["Prompt", "Telemetry", "TelemetrySettings"]
 
@@ -48,7 +49,7 @@ class Telemetry:
         monitors: what is told of every check and every call.
 
     Attributes:
-        monitors: see above; None without any.
+        monitors: see above; None as long as there are none.
 
     Raises:
         ConfigurationError: the environment says something wrong, or one of the monitors is none.
@@ -73,13 +74,29 @@ class Telemetry:
         self._event_log = self._providers.event_log
         self._failed = self._providers.failed
         given = tuple(monitors)
-        self.monitors = Monitors(given, self._failed, self._alert) if given else None
+        self.monitors = Monitors(given, self._failed, self._alert, self._dispatched) if given else None
         if self.monitors is not None:
             self._providers.watch(self.monitors)
 
+    def watch(self, monitors: Iterable[Monitor]) -> None:
+        """Have these monitors told of checks and calls, too, in place of those that came this way before.
+
+        Raises:
+            ConfigurationError: one of them is no monitor, or has the name of another; nothing is changed.
+        """
+        further = tuple(monitors)
+        known = self.monitors
+        if known is None and further:
+            known = Monitors((), self._failed, self._alert, self._dispatched)
+        if known is not None:
+            known.change(further)
+            if self.monitors is None:
+                self._providers.watch(known)
+                self.monitors = known
+
     @property
     def errors(self) -> Mapping[str, int]:
-        """How often each component failed: ``spans``, ``metrics``, ``events``, ``monitors``."""
+        """How often each component failed: ``spans``, ``metrics``, ``events``, ``monitors``, ``alerts``."""
         return self._providers.errors
 
     def begin(
@@ -133,6 +150,7 @@ class Telemetry:
         """
         if not self.settings.enabled:
             return
+        model = name(model) if model else None
         ran, failed = spans.sort_runs(decision.runs)
         told: Sequence[events.Event] = ()
         if decision.findings or failed:
@@ -256,6 +274,16 @@ class Telemetry:
             if self._event_log.ready():
                 self._event_log.emit([events.Event(alert.event, "WARN", dict(alert.attributes))], None)
         except Exception as error:  # noqa: BLE001 - telemetry never breaks a call
+            self._failed("events", error)
+
+    def _dispatched(self, seen: Dispatched) -> None:
+        if not self.settings.enabled:
+            return
+        self._providers.measure(lambda known: known.dispatched(seen))
+        try:
+            if self._event_log.ready():
+                self._event_log.emit([events.dispatched(seen)], None)
+        except Exception as error:  # noqa: BLE001 - telemetry never breaks a delivery
             self._failed("events", error)
 
     def _end_span(

@@ -58,7 +58,11 @@ class Scope(enum.StrEnum):
 
 
 class Outcome(enum.StrEnum):
-    """How one detector's run ended; ``open`` means that its circuit breaker refused the run."""
+    """How one detector's run ended.
+
+    ``hit``: it found something that the policy does not just allow, as it does a score below the threshold. ``open``:
+    its circuit breaker refused the run.
+    """
 
     PASS = "pass"
     HIT = "hit"

@@ -109,8 +109,7 @@ async def _aclose(source: Any) -> None:
 
 
 def _conduct(how: Guarded, bound: inspect.BoundArguments) -> _Events:
-    on_block = how.guard.policy.on_block
-    retries = 0 if isinstance(on_block, str) else on_block.retry or 0
+    retries = how.guard.policy.retries
     with how.guard.call_scope() as checks:
         stopped, beside = yield from how.clear(bound, checks)
         if beside is not None:

@@ -1,6 +1,7 @@
 """Bias AUCs, flips and swaps: by hand, and against naive twins."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 
 from llmguard.counterfactuals import Swapper, indefinite
 from llmguard.detectors.fairness_lexicon import bundled
-from llmguard.detectors.fairness_statistics import quantile
-from llmguard.fairness_figures import bias_figures, flip_figures
+from llmguard.detectors.fairness_statistics import quantile, wilson
+from llmguard.fairness_figures import auc_interval, bias_figures, flip_figures
+from llmguard.figures import figures
 
 
 def naive(positive: list[float], negative: list[float]) -> float | None:
@@ -35,6 +37,7 @@ def test_the_aucs_are_those_of_all_pairs(rows: list[tuple[bool, bool, int]]) -> 
     for name, value in expected.items():
         assert getattr(found, name) == (None if value is None else pytest.approx(value)), name
     assert (found.texts, found.positives) == (sum(members), len(own(True, True)))
+    assert found.subgroup_auc_interval == auc_interval(labels[members], scores[members], quantile(0.95))
 
 
 def test_a_term_that_reads_as_toxic_has_a_low_bpsn_and_a_high_bnsp() -> None:
@@ -43,6 +46,52 @@ def test_a_term_that_reads_as_toxic_has_a_low_bpsn_and_a_high_bnsp() -> None:
     scores = np.array([0.6, 0.7, 0.1, 0.2, 0.9, 0.8])
     found = bias_figures(labels, scores, members)
     assert (found.subgroup_auc, found.bpsn_auc, found.bnsp_auc) == (1.0, 0.0, 1.0)
+
+
+def placed(labels: list[int], scores: list[float]) -> tuple[float, float]:
+    """DeLong's estimate by its definition: the AUC and its variance."""
+    pairs = [(score, label) for score, label in zip(scores, labels, strict=True)]
+    positive, negative = [score for score, label in pairs if label], [score for score, label in pairs if not label]
+    right = [[(p > n) + (p == n) / 2 for n in negative] for p in positive]
+    of_positive = [sum(row) / len(negative) for row in right]
+    of_negative = [sum(row[at] for row in right) / len(positive) for at in range(len(negative))]
+    auc = sum(of_positive) / len(positive)
+    spread = [
+        sum((value - auc) ** 2 for value in own) / (len(own) - 1) / len(own) for own in (of_positive, of_negative)
+    ]
+    return auc, sum(spread)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6)), min_size=4, max_size=40))
+def test_an_interval_is_wilsons_for_what_varies_as_much(rows: list[tuple[int, int]]) -> None:
+    labels, scores = [row[0] for row in rows], [row[1] / 6 for row in rows]
+    found = auc_interval(np.array(labels, bool), np.array(scores), 1.96)
+    if not 2 <= sum(labels) <= len(labels) - 2:
+        assert found is None
+        return
+    assert found is not None
+    auc, variance = placed(labels, scores)
+    size = auc * (1 - auc) / variance if variance > 1e-12 else min(sum(labels), len(labels) - sum(labels))
+    assert found == pytest.approx(wilson(auc, size, 1.96), abs=1e-9)
+    assert 0 <= found[0] <= auc + 1e-12 <= found[1] + 2e-12 <= 1 + 3e-12
+    assert found[0] < found[1]
+
+
+@pytest.mark.parametrize("apart", [0.0, 1.0, 2.5])
+@pytest.mark.parametrize("steps", [0, 4])
+def test_an_interval_holds_the_auc_as_often_as_it_says(apart: float, steps: int) -> None:
+    rng = np.random.default_rng(7)
+
+    def drawn(positives: int, negatives: int) -> tuple[Any, Any]:
+        scores = np.concatenate((rng.normal(apart, 1, positives), rng.normal(0, 1, negatives)))
+        return np.arange(len(scores)) < positives, np.round(scores * steps) / steps if steps else scores
+
+    true = figures(*drawn(40_000, 40_000), 0.5).auc
+    held = 0
+    for _ in range(600):
+        low, high = auc_interval(*drawn(25, 40), 1.959964) or (0.0, 0.0)
+        held += low <= (true or 0.0) <= high
+    assert held / 600 > 0.92
 
 
 def test_a_text_counts_once_however_many_swaps_it_has() -> None:

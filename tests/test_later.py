@@ -4,6 +4,8 @@ import sys
 import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmguard.later import Later
 
@@ -46,6 +48,18 @@ def test_a_flush_does_everything_at_once() -> None:
         later.add(item)
     later.flush()
     assert done == list(range(1000))
+
+
+@given(st.lists(st.integers(0, 9)), st.integers(0, 30))
+@settings(max_examples=50)
+def test_no_more_waits_than_there_is_room_for(sizes: list[int], room: int) -> None:
+    done: list[int] = []
+    later = Later(done.append, size=lambda item: item, room=room)
+    for at, size in enumerate(sizes, 1):
+        later.add(size)
+        assert sum(sizes[:at]) - sum(done) <= room + 9  # one may be under way on the other thread
+    later.flush()
+    assert done == sizes
 
 
 def test_past_the_limit_the_caller_helps_and_nothing_is_lost() -> None:

@@ -7,14 +7,14 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 from fakes import Words
 from telemetry_sdk import Sdk
 
-from llmguard import ConfigurationError, Guard, TelemetrySettings
+from llmguard import ConfigurationError, Guard, TelemetrySettings, monitors
 from llmguard.dialects.wire import Body, Usage
 from llmguard.readings import Alert, Reading
 from llmguard.types import Action, Observation, Role, Stage, Text
@@ -233,6 +233,16 @@ def test_more_than_may_wait_is_told_all_the_same_and_in_order() -> None:
     assert [seen.texts[0].content for seen in ear.seen] == [str(at) for at in range(1000)]
 
 
+def test_few_observations_of_long_texts_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitors, "_ROOM", 1000)
+    ear = Ear()
+    with watched(ear) as guard:
+        for at in range(1, 21):
+            guard.check("long " * 100)
+            assert len(ear.seen) >= at - 3  # two wait, and one may be under way
+    assert len(ear.seen) == 20
+
+
 def test_what_is_no_monitor_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="str is no monitor"):
         watched("drift")
@@ -247,3 +257,45 @@ def test_a_cohort_is_made_of_words() -> None:
         guard.cohort(plan=3),
     ):  # type: ignore[arg-type]
         pass
+
+
+class Attentive(Ear):
+    """Hears what the others tell, and reads them."""
+
+    name = "attentive"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[Alert] = []
+        self.read: list[Callable[[], Sequence[Reading]]] = []
+
+    def attend(self, readings: Callable[[], Sequence[Reading]]) -> None:
+        self.read.append(readings)
+
+    def overhear(self, alert: Alert) -> None:
+        self.heard.append(alert)
+        raise KeyError("canary 7731")
+
+
+def test_a_monitor_may_hear_what_the_others_tell_and_read_them() -> None:
+    attentive = Attentive()
+    with watched(Gauge(), attentive) as guard:
+        guard.check("x")
+    assert [alert.resolved for alert in attentive.heard] == [False, True]
+    assert [reading.value for reading in attentive.read[0]()] == [0.5]
+    assert guard._telemetry.errors == {"monitors": 2}
+
+
+def test_monitors_may_join_later_and_go_again() -> None:
+    with watched() as guard:
+        guard.check("nobody hears this")
+        ear, attentive = Ear(), Attentive()
+        for joining in ([attentive, ear], [attentive, ear], [attentive]):
+            guard._telemetry.watch(joining)
+            guard.check("x")
+            guard._telemetry.monitors.flush()  # type: ignore[union-attr]
+        assert (len(ear.seen), len(attentive.seen), len(attentive.read)) == (2, 3, 1)
+        with pytest.raises(ConfigurationError, match="two of the given monitors"):
+            guard._telemetry.watch([attentive, Attentive()])
+        guard.check("x")
+    assert (len(ear.seen), len(attentive.seen)) == (2, 4)

@@ -200,6 +200,16 @@ def test_when_a_cheap_detector_blocks_the_expensive_ones_do_not_run() -> None:
     assert decisions[0].coverage == (1.0,)
 
 
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+def test_a_score_that_the_policy_allows_is_no_hit(mode: str) -> None:
+    rules = [{"detector": "words", "threshold": 0.5, "action": "flag"}]
+    for score, action, outcome in ((0.4, Action.ALLOW, Outcome.PASS), (0.6, Action.FLAG, Outcome.HIT)):
+        with guard_of(Words("words", "bad", score=score), rules=rules, mode=mode) as guard:
+            seen = guard.check("bad")
+        assert [finding.action for finding in seen.findings] == [action]
+        assert [run.outcome for run in seen.runs] == [outcome]
+
+
 def test_a_batch_is_one_call_of_each_detector() -> None:
     first, second = Words("first", "a"), Words("second", "b", inline=False)
     with guard_of(first, second) as guard:

@@ -225,6 +225,7 @@ KEYWORDS: dict[str, tuple[Any, Any]] = {
     "minimum": ((int, float), lambda limit, value, *_: value >= limit),
     "maximum": ((int, float), lambda limit, value, *_: value <= limit),
     "exclusiveMinimum": ((int, float), lambda limit, value, *_: value > limit),
+    "exclusiveMaximum": ((int, float), lambda limit, value, *_: value < limit),
     **dict.fromkeys(("title", "description", "default", "$defs", "$schema"), (object, lambda *_: True)),
 }
 
@@ -242,6 +243,9 @@ def test_the_json_schema_takes_what_the_policy_takes() -> None:
         EXAMPLE,
         "on_block: {retry: 2, reply: nope}\ndevice: grpc://h:1",
         "extends: [a.yaml, default]",
+        "alerts: {rules: [{alert: A, of: {stage: input}, among: {}, burn: {objective: 0.9}}]}",
+        "alerts: {sinks: {a: {kind: slack}}}",
+        "alerts: {silences: [{match: {a: b}, from: 2026-01-01T00:00Z, until: 2026-01-02T00:00Z}]}",
     ]:
         assert _accepts(schema, yaml.safe_load(text), schema), text
 
@@ -263,6 +267,12 @@ def test_the_json_schema_takes_what_the_policy_takes() -> None:
         "rules: [{detector: a, action: flag, threshold: 1.1}]",
         "rules: [{detector: a, action: redact, redaction: maks}]",
         "rules: [{detector: a, action: redact, redaction: {keep: 2}}]",
+        "alerts: {rules: [{alert: A, kind: x, above: 1}]}",
+        "alerts: {rules: [{above: 1}]}",
+        "alerts: {rules: [{alert: A, above: 1, of: {stag: input}}]}",
+        "alerts: {rules: [{alert: A, kind: burn, among: {}, burn: {objective: 1}}]}",
+        "alerts: {sinks: {a: {kind: x}}}",
+        "alerts: {silences: [{match: 3, from: 2026-01-01T00:00Z, until: 2026-01-02T00:00Z}]}",
     ],
 )
 def test_the_json_schema_refuses_what_the_policy_refuses(text: str) -> None:

@@ -31,7 +31,7 @@ RULE = "rules:\n  - detector: pii\n    action: "
     ("text", "message"),
     [
         ("nam: x", "1: unknown key 'nam' (did you mean 'name'?)"),
-        ("name: x\nxyz: 1", "2: unknown key 'xyz' (known: breaker, cache, deadline_ms, "),
+        ("name: x\nxyz: 1", "2: unknown key 'xyz' (known: alerts, breaker, cache, deadline_ms, "),
         ("name: 5", "1: name: 5 must be text: put it in quotes"),
         ("name: ''", "1: name: '' must not be empty"),
         ("name: x\nversion: 1.0", "2: version: 1.0 must be text: put it in quotes"),
@@ -142,6 +142,32 @@ def test_what_fits_passes() -> None:
         "- {detector: keywords, action: block}\n- {detector: pii, action: redact, threshold: 0.2, redaction: mask}\n"
         "detectors: {secrets: {entropy: 3}}"
     ).check_against(CATEGORIES)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("of: {detector: pij}", "5: alerts.rules[0].of.detector: no rule of this policy has the detector 'pij' (did "),
+        ("of: {detector: pii, category: EMAIL}", "5: alerts.rules[0].of.category: no detector that is meant finds 'EM"),
+        ("of: {detector: keywords, category: CREDIT_CARD}", "5: alerts.rules[0].of.category: no detector that is me"),
+        ("of: {category: [CREDIT_CARD, CARD]}", "5: alerts.rules[0].of.category: no detector that is meant finds"),
+        (
+            "of: {category: CREDIT_CARD}, kind: ratio, among: {detector: [pii, pij]}",
+            "5: alerts.rules[0].among.detector: no rule of this policy has the detector 'pij' (did you mean 'pii'?)",
+        ),
+        ("of: {detector: pii, category: CREDIT_CARD}", ""),
+        ("of: {category: AWS_ACCESS_KEY}, kind: ratio, among: {detector: [pii, secrets]}", ""),
+    ],
+)
+def test_an_alert_about_what_nobody_finds_says_where(said: str, message: str) -> None:
+    rules = "rules:\n- {detector: pii, action: flag}\nalerts:\n  rules:\n"
+    policy = Policy.parse(f"{rules}  - {{alert: A, above: 0.5, {said}}}", source="policy.yaml")
+    if not message:
+        policy.check_against(CATEGORIES)
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        policy.check_against(CATEGORIES)
+    assert str(caught.value).startswith(f"policy.yaml:{message}")
 
 
 def test_a_preset_may_name_categories_that_options_leave_out() -> None:

@@ -371,6 +371,12 @@ def test_an_output_is_evaluated(sdk: Sdk) -> None:
     ]
 
 
+def test_a_score_that_the_policy_allows_passes(sdk: Sdk) -> None:
+    tell(sdk.telemetry(), decision(findings=(finding(Action.ALLOW, score=0.2),), stage=Stage.OUTPUT))
+    (told,) = sdk.events("gen_ai.evaluation.result")
+    assert told["gen_ai.evaluation.score.label"] == "pass"
+
+
 def test_the_proposed_guardrail_event_is_opt_in(sdk: Sdk) -> None:
     tell(sdk.telemetry(), decision())
     assert not sdk.events("gen_ai.guardrail.result")
@@ -410,7 +416,7 @@ def test_every_event_says_what_the_table_says(sdk: Sdk) -> None:
         seen.add(name)
         assert set(data.log_record.attributes or {}) <= set(rows[name].attributes)
         assert (data.log_record.severity_text or "?") in rows[name].severity
-    of_monitors = {semconv.EVENT_DRIFT, semconv.EVENT_FAIRNESS}  # tests of the monitors
+    of_monitors = {semconv.EVENT_DRIFT, semconv.EVENT_FAIRNESS, semconv.EVENT_DISPATCHED}  # tests of the monitors
     assert seen == set(rows) - of_monitors
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmguard.detectors.relevance import RelevanceDetector, overlap
+from llmguard.detectors.relevance import RelevanceDetector, overlaps
 from training.figures import auc
 from training.generate_grounding import read
 
@@ -53,7 +53,7 @@ def main() -> None:
     detector = RelevanceDetector(model=options.model)
     rows = pairs(options.data / "train", options.seed, options.pairs)
     label = np.array([row[2] for row in rows])
-    signals = np.array([[detector.cosine(row[0], row[1]), overlap(row[0], row[1])] for row in rows])
+    signals = np.array([[*detector.cosines(row[0], [row[1]]), *overlaps(row[0], [row[1]])] for row in rows])
     held = np.array([hashlib.sha256(row[0].encode()).digest()[0] < _HELD * 256 for row in rows])
     for name, used in (("with the model", [0, 1]), ("words alone", [1])):
         fitted = LogisticRegression(C=10.0).fit(signals[~held][:, used], label[~held])

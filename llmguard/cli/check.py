@@ -35,7 +35,7 @@ def check(
     Exit code 0: the text may go on (allow, flag, redact). 3: it is blocked. 2: something is wrong
     with the command or the policy.
     """
-    with Guard(named(policy)) as guard:
+    with Guard(named(policy), alerts=False) as guard:
         decision = guard.check(_read(text), stage=stage, role=role)
     if as_json:
         typer.echo(json.dumps(_values(decision), indent=2))

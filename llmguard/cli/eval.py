@@ -209,7 +209,7 @@ def _judge(
     stage = next((stage for stage, who in ROLE_AT.items() if who is role), None)
     if stage is None:
         raise typer.BadParameter(f"no stage is about texts of {role.value}", param_hint="--role")
-    with Guard(named(policy), telemetry=TelemetrySettings(enabled=False)) as guard:
+    with Guard(named(policy), telemetry=TelemetrySettings(enabled=False), alerts=False) as guard:
         judge = policy_judge(guard, stage=stage, categories=counted)
         yield {guard.policy.name: guard.policy.version}, judge
 

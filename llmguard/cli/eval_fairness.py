@@ -23,13 +23,15 @@ def show(judge: str, found: FairnessEvaluation) -> None:
         found: of it.
     """
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{judge} on {found.texts} texts, {found.positives} positive, AUC {_cell(found.auc)}")
+    console.print(
+        f"{judge} on {found.texts} texts, {found.positives} positive, AUC {_cell(found.auc)}{_of(found.auc_interval)}"
+    )
     table = _table(("texts", "pos.", *_AUCS.values()))
     for what, parts in (("per term", found.terms), ("per group", found.groups)):
         _rows(table, what, {name: _bias(own) for name, own in parts.items()})
     console.print(table, soft_wrap=False)
     for auc, worst in found.worst.items():
-        console.print(f"worst {' '.join(_AUCS[auc].split())}: {worst.auc:.3f} ({worst.term})")
+        console.print(f"worst {' '.join(_AUCS[auc].split())}: {worst.auc:.3f} ({worst.term}){_of(worst.interval)}")
     if found.flips is None:
         console.print("No text could be swapped.")
         return
@@ -70,6 +72,10 @@ def _flips(own: FlipFigures) -> tuple[str, ...]:
 
 def _cell(value: float | None) -> str:
     return "—" if value is None else f"{value:.3f}"
+
+
+def _of(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f", interval {_interval(interval)}"
 
 
 def _interval(interval: tuple[float, float] | None) -> str:

@@ -10,7 +10,7 @@ import typer
 import typer.core
 
 import llmguard
-from llmguard.cli import audit, detectors, drift, models, policy
+from llmguard.cli import alerts, audit, detectors, drift, models, policy
 from llmguard.cli.check import check
 from llmguard.cli.doctor import doctor
 from llmguard.cli.eval import evaluation
@@ -41,6 +41,7 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(models.app, name="models")
 app.add_typer(drift.app, name="drift")
 app.add_typer(audit.app, name="audit")
+app.add_typer(alerts.app, name="alerts")
 
 
 def _version(wanted: bool) -> None:

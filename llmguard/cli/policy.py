@@ -37,7 +37,7 @@ def schema() -> None:
 @app.command()
 def check(file: Annotated[Path, typer.Argument(help="A policy file.", show_default=False)]) -> None:
     """Loads a policy, all that it extends and its detectors; says what it is, or what is wrong where."""
-    with Guard(Policy.load(file)) as guard:
+    with Guard(Policy.load(file), alerts=False) as guard:
         policy = guard.policy
     name, version, digest = policy.ref
     who = ", ".join(policy.detector_names) or "no detector"

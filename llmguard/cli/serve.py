@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import typer
 
 from llmguard.cli.policy import named
+from llmguard.cli.serve_telemetry import set_up
 from llmguard.errors import ConfigurationError, MissingExtraError
 from llmguard.guard import Guard
 
@@ -50,11 +51,21 @@ def serve(
     trust_proxy: Annotated[
         str, typer.Option(metavar="ADDRESSES", help="Proxies before this one whose X-Forwarded-For is believed.")
     ] = "",
+    trace_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the traces that are sent, besides those of blocks and failures; by default as "
+            "OTEL_TRACES_SAMPLER says.",
+            min=0,
+            max=1,
+        ),
+    ] = None,
     access_log: Annotated[bool, typer.Option(help="Log every request's line: method, path, status.")] = False,
 ) -> None:
     """Guards every call to a model server: change your application's base URL to this one's.
 
-    Stops on SIGTERM and SIGINT, after the calls that are under way have been answered.
+    Stops on SIGTERM and SIGINT, after the calls that are under way have been answered. /metrics has its figures; where
+    OTEL_EXPORTER_OTLP_ENDPOINT names a collector, traces, metrics and logs go there, too.
     """
     try:
         import uvicorn
@@ -68,14 +79,16 @@ def serve(
             raise ConfigurationError(f"a path begins with a slash, not as {path!r}")
     limits = Limits(connect=connect_timeout, read=read_timeout, total=timeout, connections=connections)
     server = Upstream(upstream, limits)
-    meters, metrics = _figures()
-    guard = Guard(named(policy), meter_provider=meters)
+    chosen = named(policy)
+    telemetry = set_up(trace_share)
+    guard = Guard(chosen, **telemetry.providers)
     app = Proxy(
         server,
         guard,
-        metrics=metrics,
+        metrics=telemetry.scrape,
         health=health_path,
         upstream_metrics=metrics_path,
+        at_end=telemetry.end,
         dialects=dialect,
         unmatched=unmatched,
         limit=limit_bytes,
@@ -117,18 +130,3 @@ def _logging(config: Mapping[str, Any]) -> dict[str, Any]:
     access = {**loggers["uvicorn.access"], "filters": ["path"]}
     filters = {**config.get("filters", {}), "path": {"()": PathOnly}}
     return {**config, "filters": filters, "loggers": {**loggers, "uvicorn.access": access}}
-
-
-def _figures() -> tuple[Any, Callable[[], bytes] | None]:
-    """A meter provider whose figures can be read here, and what reads them; where the parts for it are installed."""
-    try:
-        from opentelemetry.exporter.prometheus import PrometheusMetricReader
-        from opentelemetry.sdk.metrics import MeterProvider
-        from prometheus_client import REGISTRY, generate_latest
-    except ImportError:
-        return None, None
-    from opentelemetry import metrics
-
-    if isinstance(metrics.get_meter_provider(), MeterProvider):
-        return None, lambda: generate_latest(REGISTRY)  # set up around us: its reader, if there is one, is there, too
-    return MeterProvider([PrometheusMetricReader()]), lambda: generate_latest(REGISTRY)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from llmguard.detectors import model_options
@@ -78,7 +79,7 @@ def compared(judge: Judge, answers: Sequence[str]) -> Consistency:
     found: list[tuple[Doubt, ...]] = []
     for place, answer in enumerate(answers):
         claims = [answer[start:end] for start, end in spans[place]]
-        others = [other for index, other in enumerate(answers) if index != place and spans[index]][:_MOST]
+        others = list(islice((other for index, other in enumerate(answers) if index != place and spans[index]), _MOST))
         if not claims or not others:
             found.append(tuple([Doubt(span, 0.0, 0) for span in spans[place]]))
             continue

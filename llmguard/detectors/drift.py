@@ -19,10 +19,13 @@ from llmguard.detectors.drift_features import CALL, DEFAULT, NAN, OWN, SOURCES, 
 from llmguard.detectors.drift_learnt import Embed, learners, learnt, restore
 from llmguard.detectors.drift_options import FOREVER, PreviousPrompt
 from llmguard.detectors.drift_panes import PANES
+from llmguard.detectors.drift_prompts import key as prompt_key
+from llmguard.detectors.drift_prompts import label, parts
+from llmguard.detectors.drift_recorded import Recorded
 from llmguard.detectors.drift_state import State, seen_in
 from llmguard.detectors.drift_summary import Summary, kll
 from llmguard.detectors.drift_table import Rows
-from llmguard.errors import ConfigurationError
+from llmguard.detectors.telling import tell
 from llmguard.kernels import deviations
 from llmguard.readings import Alert, Reading
 from llmguard.types import Observation
@@ -35,7 +38,6 @@ __all__ = ["Category", "DriftMonitor", "Numeric", "PreviousPrompt", "State"]
 _KEPT_ALERTS = 1000
 _MOST_TABLES = 64
 _MOST_DETECTORS = 64
-_FLOATS = {float}
 
 
 class DriftMonitor:
@@ -88,16 +90,12 @@ class DriftMonitor:
         learn = max(64, min(512, (self._first.calls or 1024) // 2))
         self._learners = {source: learners(self._features, source, learn, embed) for source in ("input", "output")}
         self._specs = {source: features_of.specs(self._features, source) for source in SOURCES}
-        self._recorded = {
-            spec.name: str if spec.layout.kind == "category" else (int, float) for spec in self._specs[OWN]
-        }
-        self._plain = str not in self._recorded.values()
+        self._recorded = Recorded(self._specs[OWN])
         active = sum(bool(self._specs[source] or self._learners.get(source)) for source in SOURCES)
         self._level = drift_options.level(false_alarms, active)
         self._scores = "scores" in self._features
         self._places: dict[str, dict[str, int]] = {}
         self._tables: dict[str, Rows] = {}
-        self._prompts: dict[str, str] = {}
         self._lock, self._learning = threading.Lock(), threading.Lock()
         self._pid = os.getpid()
         restore(self._learners.values(), given.learnt if given is not None else {})
@@ -127,15 +125,7 @@ class DriftMonitor:
         Raises:
             ConfigurationError: there is no such feature, or its value is of another kind.
         """
-        if not values.keys() <= self._recorded.keys():
-            known = ", ".join(self._recorded) or "none: give features=[Numeric(name)]"
-            raise ConfigurationError(f"no feature {min(values.keys() - self._recorded)!r} is recorded (known: {known})")
-        row = list(map(values.get, self._recorded))
-        for name, kind in self._recorded.items() if not self._plain or set(map(type, row)) != _FLOATS else ():
-            value = values.get(name)
-            if value is not None and not isinstance(value, kind):
-                right = "a word" if kind is str else "a number"
-                raise ConfigurationError(f"the feature {name!r} is {right}, not a {type(value).__name__}")
+        row = self._recorded.row(values)
         self._own_process()
         self._add(OWN, row, {}, ("", "", ""))
 
@@ -143,17 +133,18 @@ class DriftMonitor:
         self, source: str, values: list[float | str | None], found: Mapping[str, float], prompt: tuple[str, str, str]
     ) -> None:
         with self._lock:
-            key = source if self._previous is None else f"{source} {prompt[0]}@{prompt[1]}"
+            key = source if self._previous is None else prompt_key(source, prompt)
             rows = self._tables.get(key)
             if rows is None:
-                rows = self._new(source, key, prompt)
+                rows = self._new(source, key)
             row: Sequence[float] = rows.columns.row(values)
             if self._scores:
                 row = self._with_scores(rows, source, key, row, found)
             changes = rows.add(row)
-            told = [drift_alerts.alert(self.name, change, rows.origin, self._window) for change in changes]
+            named = [change._replace(feature=label(key, change.feature)) for change in changes]
+            told = [drift_alerts.alert(self.name, change, rows.origin, self._window) for change in named]
         self._alerts.extend(told)
-        drift_alerts.tell(told, self._hearers)
+        tell(told, self._hearers)
 
     def _with_scores(
         self, rows: Rows, source: str, key: str, row: Sequence[float], found: Mapping[str, float]
@@ -168,7 +159,7 @@ class DriftMonitor:
                 made[places[detector]] = score
         return made
 
-    def _new(self, source: str, key: str, prompt: tuple[str, str, str]) -> Rows:
+    def _new(self, source: str, key: str, *, restored: bool = False) -> Rows:
         specs = [*self._specs[source], *[spec for own in self._learners.get(source, ()) for spec in own.specs]]
         first = self._first if self._previous is None else FOREVER
         rows = Rows(specs, first, self._window, self._level, self._clock, adapt=self._adapt)
@@ -176,17 +167,16 @@ class DriftMonitor:
             table = self._given.tables.get(key)
             if table is not None:
                 self._compare(rows, source, key, seen_in(table), self._origin)
-        elif self._previous is not None:
-            of = f"{source} {prompt[0]}"
+        elif self._previous is not None and not restored:
+            of = parts(key)
             for before, held in reversed(self._tables.items()):
-                if self._prompts[before] == of and held.calls >= self._previous.calls:
+                if parts(before) == of and held.calls >= self._previous.calls:
                     self._compare(rows, source, key, seen_in(held.table()), before)
                     break
-            self._prompts[key] = of
-            if len(self._tables) >= _MOST_TABLES:
-                oldest = next(iter(self._tables))
-                for kept in (self._tables, self._places, self._prompts):
-                    kept.pop(oldest, None)
+        if len(self._tables) >= _MOST_TABLES:
+            oldest = next(iter(self._tables))
+            for kept in (self._tables, self._places):
+                kept.pop(oldest, None)
         self._tables[key] = rows
         return rows
 
@@ -208,12 +198,11 @@ class DriftMonitor:
             return
         self._lock, self._learning = threading.Lock(), threading.Lock()
         self._pid = os.getpid()
-        parents, self._tables, self._places, self._prompts = self._tables, {}, {}, {}
+        parents, self._tables, self._places = self._tables, {}, {}
         with self._lock:
             for key, rows in parents.items():
-                source = key.partition(" ")[0]
                 if self._previous is None and (reference := rows.reference()):
-                    self._compare(self._new(source, key, ("", "", "")), source, key, reference, rows.origin)
+                    self._compare(self._new(key, key), key, key, reference, rows.origin)
 
     def alerts(self) -> tuple[Alert, ...]:
         """The last alerts, at most 1000, the newest last."""
@@ -228,13 +217,17 @@ class DriftMonitor:
         """The features that drift now."""
         self._own_process()
         with self._lock:
-            return tuple([name for rows in self._tables.values() for name in rows.drifting])
+            return tuple([label(key, name) for key, rows in self._tables.items() for name in rows.drifting])
 
     def readings(self) -> list[Reading]:
         """How far the last window of each feature is from its reference, as `llmguard.drift.score`."""
         self._own_process()
         with self._lock:
-            compared = [(rows.origin, *one) for rows in self._tables.values() for one in rows.compared()]
+            compared = [
+                (rows.origin, label(key, one[0]), *one[1:])
+                for key, rows in self._tables.items()
+                for one in rows.compared()
+            ]
         return drift_alerts.readings(self.name, compared)
 
     def scores(self) -> dict[str, dict[str, float]]:
@@ -271,19 +264,18 @@ class DriftMonitor:
             # In copies first, since what was learnt may be refused half way.
             own = {source: tuple(map(copy, group)) for source, group in self._learners.items()}
             restore(own.values(), state.learnt)
-            before = self._tables, self._places, self._prompts
-            self._tables, self._places, self._prompts = {}, {}, {}
+            before = self._tables, self._places
+            self._tables, self._places = {}, {}
             try:
                 for key, table in state.tables.items():
-                    source, _, prompt = key.partition(" ")
+                    source, _ = parts(key)
                     if source not in self._specs:
                         continue
-                    name, _, version = prompt.rpartition("@")
-                    rows = self._new(source, key, (name, version, ""))
+                    rows = self._new(source, key, restored=True)
                     self._columns_of(rows, source, key, table.columns)
                     rows.restore(table)
             except BaseException:
-                self._tables, self._places, self._prompts = before
+                self._tables, self._places = before
                 raise
             self._learners = own
 

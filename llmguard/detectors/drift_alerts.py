@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,28 +42,6 @@ def alert(monitor: str, change: Change, origin: str, window: Span) -> Alert:
         },
         resolved=not change.drifting,
     )
-
-
-def tell(told: Iterable[Alert], hearers: Iterable[Callable[[Alert], object]]) -> None:
-    """Tell all who hear of all alerts, also when one of them raises.
-
-    Args:
-        told: the alerts.
-        hearers: in the order in which they are told.
-
-    Raises:
-        Exception: what the first of them raised, when all have been told.
-    """
-    failed: list[Exception] = []
-    hearers = tuple(hearers)
-    for one in told:
-        for hear in hearers:
-            try:
-                hear(one)
-            except Exception as error:  # noqa: BLE001 - raised when all have been told
-                failed.append(error)
-    if failed:
-        raise failed[0]
 
 
 def readings(

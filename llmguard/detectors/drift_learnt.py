@@ -104,7 +104,7 @@ class Topics:
     def restore(self, said: dict[str, Any]) -> None:
         """See `Learner`."""
         both = np.frombuffer(base64.b64decode(said["data"], validate=True), "<f4").reshape(said["shape"])
-        if both.ndim != 2 or len(both) < 2:
+        if both.ndim != 2 or not 2 <= len(both) <= _TOPICS + 1 or not np.isfinite(both).all():
             raise ValueError("no centers")
         self._centers, self._mean, self._held = both[:-1].astype(np.float64), both[-1].astype(np.float64), []
 
@@ -151,7 +151,7 @@ class Surprise:
     def restore(self, said: dict[str, Any]) -> None:
         """See `Learner`."""
         counts = np.array(said["counts"], np.int64)
-        if counts.shape != (_BUCKETS,) or counts.min() < 0:
+        if counts.shape != (_BUCKETS,) or not 0 <= counts.min() <= counts.max() < 1 << 48:
             raise ValueError("no counts")
         self._counts = counts
         self._settle()

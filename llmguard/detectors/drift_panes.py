@@ -25,12 +25,21 @@ class Panes:
 
     Args:
         references: what to compare with, one a feature; None where there is nothing yet.
+        before: panes whose counts go on: of the same features with the same references, or with none then. New
+            features come last.
+
+    Attributes:
+        ring: counts, shape [panes, features * bins].
+        newest: which pane is counted into.
     """
 
-    def __init__(self, references: Sequence[Summary | None]) -> None:
+    def __init__(self, references: Sequence[Summary | None], before: Panes | None = None) -> None:
         count = len(references)
-        self._ring: NDArray[np.int64] = np.zeros((PANES, count * BINS), np.int64)
-        self._newest = 0
+        self.ring: NDArray[np.int64] = np.zeros((PANES, count * BINS), np.int64)
+        self.newest = 0
+        if before is not None:
+            self.ring[:, : before.ring.shape[1]] = before.ring
+            self.newest = before.newest
         self._reference = np.zeros((count, BINS), np.int64)
         self._ordered = np.ones(count, np.bool_)
         self._usable = np.zeros(count, np.bool_)
@@ -60,17 +69,17 @@ class Panes:
         # A category that came up after the reference is among the rest; a feature without a reference is not counted.
         flat = np.where(flat > self._ends, self._first, self._map[np.minimum(flat, self._ends)])
         counted = flat[(places >= 0) & self._usable]
-        self._ring[self._newest] += np.bincount(counted, minlength=self._ring.shape[1])
+        self.ring[self.newest] += np.bincount(counted, minlength=self.ring.shape[1])
 
     def turn(self, panes: int = 1) -> None:
         """Begin a new pane, in the place of the oldest; more than one after a time without calls."""
         for _ in range(min(panes, PANES)):
-            self._newest = (self._newest + 1) % PANES
-            self._ring[self._newest] = 0
+            self.newest = (self.newest + 1) % PANES
+            self.ring[self.newest] = 0
 
     def look(self) -> list[tuple[float, float]]:
         """For each feature its p-value over all windows that end now, and the deviation that it comes from."""
-        worst = deviations(self._reference, self._ring, self._newest, self._ordered)
+        worst = deviations(self._reference, self.ring, self.newest, self._ordered)
         return [(p_value(float(own), tries), float(own)) for own, tries in zip(worst, self._tries, strict=True)]
 
     @property

@@ -11,13 +11,15 @@ from typing import Any
 
 from llmguard.detectors import state_file
 from llmguard.detectors.drift_bins import Layout
-from llmguard.detectors.drift_summary import Summary
+from llmguard.detectors.drift_summary import REST, Summary, count
 from llmguard.errors import ConfigurationError
 
 FORMAT = "llmguard-drift"
 VERSION = 1
 #: The reference is made of a monitor's own first calls; else the origin says which reference was given.
 OWN = "own"
+# Those of many workers are put together, each of which has few.
+_MOST_NAMES = 1 << 16
 
 
 @dataclass(slots=True)
@@ -72,7 +74,8 @@ class State:
         Raises:
             ConfigurationError: the file can't be written; an old one is as it was.
         """
-        state_file.write(path, FORMAT, VERSION, self._body())
+        # A file holds names in the order of the alphabet; which version of a prompt came before which must not be lost.
+        state_file.write(path, FORMAT, VERSION, {**self._body(), "order": list(self.tables)})
 
     @classmethod
     def load(cls, path: str | Path) -> State:
@@ -83,7 +86,8 @@ class State:
         """
         body = state_file.read(path, FORMAT, VERSION)
         try:
-            tables = {str(name): _table_from_json(said) for name, said in body["tables"].items()}
+            order = {str(name): None for name in [*body.get("order", ()), *body["tables"]]}
+            tables = {name: _table_from_json(body["tables"][name]) for name in order}
             return cls(tables, dict(body["learnt"]))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ConfigurationError(f"a {FORMAT} state that can't be understood", source=str(path)) from error
@@ -171,6 +175,8 @@ def _table_from_json(said: Mapping[str, Any]) -> Table:
         names = [str(name) for name in one["names"]] if one["names"] is not None else None
         if (kind == "category") != (names is not None):
             raise ValueError("names where there are none, or none")
+        if names is not None and (names[:1] != [REST] or not len(set(names)) == len(names) <= _MOST_NAMES):
+            raise ValueError("names that no feature has")
         seen, recent, reference = [
             Summary.from_json(one[part], layout, names, fine=fine) if one[part] is not None else None
             for part in ("seen", "recent", "reference")
@@ -178,4 +184,4 @@ def _table_from_json(said: Mapping[str, Any]) -> Table:
         if seen is None or recent is None:
             raise ValueError("nothing seen")
         columns[str(name)] = Column(seen, recent, reference)
-    return Table(columns, str(said["origin"]), int(said["calls"]))
+    return Table(columns, str(said["origin"]), count(said["calls"]))

@@ -21,6 +21,8 @@ _SKETCH_K = 350
 # Moments are sums of whole multiples of 2^-40 (below 2^21) or 2^-20, so that no order of merging changes them.
 _BITS, _SPLIT = 50, 25
 _BLOCK = 2048
+# Values that are counted at most: far below what 64 bits hold, so that a few of them may be added up.
+_MOST = 1 << 53
 
 
 class Summary:
@@ -158,18 +160,33 @@ class Summary:
             raise ValueError("counts that don't fit their bins")
         made.counts = np.zeros(size, np.int64)
         np.add.at(made.counts, at, counts)
-        made.missing = int(said["missing"])
+        made.missing = count(said["missing"])
+        if sum(map(count, said["counts"])) > _MOST:
+            raise ValueError("more values than can be counted")
         if made._sketch is None:
             return made
         made._sum, made._squares = int(said["sum"]), int(said["squares"])
-        made.minimum, made.maximum = float(said.get("minimum", "inf")), float(said.get("maximum", "-inf"))
+        if made.n:
+            made.minimum, made.maximum = float(said["minimum"]), float(said["maximum"])
+        # By the inequality of Cauchy and Schwarz no values have other moments; and the order of NaN is none.
+        ordered = not made.n or -np.inf < made.minimum <= made.maximum < np.inf
+        if not ordered or made.n * made._squares < made._sum**2 or (not made.n and (made._sum or made._squares)):
+            raise ValueError("moments that no values have")
         try:
             made._sketch = kll().kll_doubles_sketch.deserialize(base64.b64decode(said["sketch"], validate=True))
-        except (binascii.Error, RuntimeError) as error:
+        except (binascii.Error, RuntimeError, IndexError, MemoryError) as error:
             raise ValueError("a sketch that can't be read") from error
-        if made._sketch.n != made.n:
+        ends = (made._sketch.get_min_value(), made._sketch.get_max_value()) if made._sketch.n else (np.inf, -np.inf)
+        if made._sketch.n != made.n or ends != (made.minimum, made.maximum):
             raise ValueError("a sketch of other values than the counts")
         return made
+
+
+def count(said: object) -> int:
+    """A number of values or calls."""
+    if isinstance(said, bool) or not isinstance(said, int) or not 0 <= said <= _MOST:
+        raise ValueError("no number of values")
+    return said
 
 
 def _places(names: list[str], others: list[str]) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from llmguard.detectors.drift_bins import Layout
 from llmguard.detectors.drift_columns import Columns
 from llmguard.detectors.drift_features import Spec
 from llmguard.detectors.drift_options import Span
-from llmguard.detectors.drift_panes import PANES, Panes
+from llmguard.detectors.drift_panes import LEAST, PANES, Panes
 from llmguard.detectors.drift_state import Column, Table
 from llmguard.detectors.drift_summary import Summary
 
@@ -66,6 +66,7 @@ class Rows:
         self._panes: Panes | None = None
         self._last, self._elapsed, self._pane_began, self._window_began = clock(), 0.0, 0.0, 0.0
         self._began = (0, 0.0)
+        self._late: dict[int, float] = {}
         self._pane_calls = math.ceil(window.calls / PANES) if window.calls else 0
         self._pane_seconds = window.seconds / PANES if window.seconds else 0.0
         for spec in specs:
@@ -79,7 +80,7 @@ class Rows:
             summaries.append(self.columns.empty(at))
         self._reference.append(None)
         if self._panes is not None:
-            self._panes = Panes(self._reference)
+            self._panes = Panes(self._reference, self._panes)
         return at
 
     def add(self, row: Sequence[float]) -> list[Change]:
@@ -263,9 +264,25 @@ class Rows:
             self._before = self._growing
             self._pass_on()
             self._window_began = self._elapsed
+            self._complete(panes)
         if self._adapt and any(change.drifting for change in changes):
             self._anew()
         return changes
+
+    def _complete(self, panes: Panes) -> None:
+        """Give columns that had no values when the reference was made one of their own first values, once it is due."""
+        self._tick()
+        due = []
+        for at, reference in enumerate(self._reference if self.origin == drift_state.OWN else ()):
+            count = self._seen[at].n
+            if (reference is None or reference.n < LEAST) and count >= LEAST:
+                waited = self._elapsed - self._late.setdefault(at, self._elapsed)
+                if waited >= self._span.seconds if self._span.seconds else count >= (self._span.calls or 0):
+                    due.append(at)
+        for at in due:
+            self._reference[at], self._before[at] = self._seen[at].copy(), self.columns.empty(at)
+        if due:
+            self._panes = Panes(self._reference, panes)
 
     def _window_is_full(self) -> bool:
         if self._window.calls is not None:
@@ -275,7 +292,7 @@ class Rows:
     def _anew(self) -> None:
         self._fold()
         self._pass_on()
-        self._panes, self.origin = None, drift_state.OWN
+        self._panes, self.origin, self._late = None, drift_state.OWN, {}
         self._reference = [None] * len(self.columns)
         self._before = self._empty()
         self._alarms.clear()

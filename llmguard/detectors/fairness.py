@@ -35,6 +35,7 @@ from llmguard.detectors.fairness_state import (
     summed,
     to_body,
 )
+from llmguard.detectors.telling import tell
 from llmguard.errors import ConfigurationError
 from llmguard.readings import Alert, Reading
 from llmguard.types import Observation, Role, Stage
@@ -68,7 +69,7 @@ class FairnessMonitor:
         refusal: name of the detector that finds refusals, by the category ``REFUSAL``.
         max_cohorts: of a cohort's values in each of the first eight dimensions; all others, but for a reference group,
             count as ``other``.
-        on_alert: told each alert, on the thread that noticed.
+        on_alert: told each alert, on the thread that noticed; when it raises, `observe` does once all have been told.
         clock: seconds that only matter by their differences.
 
     Raises:
@@ -182,7 +183,7 @@ class FairnessMonitor:
         return tuple(self._alerts)
 
     def subscribe(self, hear: Callable[[Alert], object]) -> None:
-        """Have each further alert told to ``hear``, on the thread that noticed; it must not raise."""
+        """Have each further alert told to ``hear``, on the thread that noticed."""
         self._hearers.append(hear)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -282,14 +283,14 @@ class FairnessMonitor:
                 return
             said = self._said = self.report(running=False)
             first = leading(said.disparities)
+            told = []
             for one in said.disparities:
                 key = (one.outcome, one.name)
                 if one in first if key not in self._firing else not one.notable:
                     self._firing ^= {key}
-                    told = alert(self.name, one, said.seen)
-                    self._alerts.append(told)
-                    for hear in self._hearers:
-                        hear(told)
+                    told.append(alert(self.name, one, said.seen))
+            self._alerts.extend(told)
+            tell(told, self._hearers)
 
 
 def _named(text: str) -> str:

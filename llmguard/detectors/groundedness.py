@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmguard.detectors import model_options
+from llmguard.detectors.grounding_claims import claims
 from llmguard.detectors.grounding_judge import Judge, Judged
 from llmguard.detectors.model_options import FLOOR, ModelOptions
 from llmguard.detectors.sentences import sentences
@@ -66,29 +67,35 @@ class GroundednessDetector:
         self._options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self._floor = model_options.floor(floor)
         self._judge = Judge(ModelOptions(model, device, runtime, precision, threads), head, nli)
-        self.version = self._judge.version
+        self.version = f"{self._judge.version}+claims"
 
     def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
         """Findings whose score is not below the floor."""
         return [[found for found in own if found.score >= self._floor] for own in self.score(texts)]
 
     def score(self, texts: Sequence[Text]) -> list[list[Finding]]:
-        """A finding on every text that can be judged, whatever its score, and on its other doubtful sentences."""
+        """A finding on every text that can be judged, whatever its score, and on its other doubtful sentences.
+
+        A sentence that claims nothing, such as a refusal, is not judged.
+        """
         documents = [text.content for text in texts if text.role in _SOURCES]
         answers = [index for index, text in enumerate(texts) if text.role is Role.ASSISTANT]
         found: list[list[Finding]] = [[] for _ in texts]
         if not answers or not any([text and not text.isspace() for text in documents]):
             return found
         spans = {index: sentences(texts[index].content) for index in answers}
-        claims = [texts[index].content[start:end] for index in answers for start, end in spans[index]]
-        judged = iter(self._judge.judge(claims, documents))
+        said = {index: [texts[index].content[start:end] for start, end in spans[index]] for index in answers}
+        claimed = {index: [place for place, one in enumerate(said[index]) if claims(one)] for index in answers}
+        if not any(claimed.values()):
+            return found
+        judged = iter(self._judge.judge([said[index][at] for index in answers for at in claimed[index]], documents))
         for index in answers:
-            found[index] = self._findings(spans[index], [next(judged) for _ in spans[index]])
+            found[index] = self._findings(spans[index], {place: next(judged) for place in claimed[index]})
         return found
 
-    def _findings(self, spans: list[tuple[int, int]], judged: list[Judged]) -> list[Finding]:
-        worst = max(range(len(judged)), key=lambda place: judged[place].score, default=None)
-        told = [place for place, one in enumerate(judged) if place == worst or one.score >= _UNSURE]
+    def _findings(self, spans: list[tuple[int, int]], judged: dict[int, Judged]) -> list[Finding]:
+        worst = max(judged, key=lambda place: judged[place].score, default=None)
+        told = [place for place, one in judged.items() if place == worst or one.score >= _UNSURE]
         return [self._finding(spans, place, judged[place]) for place in told]
 
     def _finding(self, spans: list[tuple[int, int]], place: int, one: Judged) -> Finding:

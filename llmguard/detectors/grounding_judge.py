@@ -93,11 +93,11 @@ class Judge:
         pairs = cosines = entailed = None
         if self._pair is not None:
             pairs = self._pair.read(whole, sentences)
-            near = [_passages(one.best[:_NEAREST], documents, source) for one in seen]
+            near = _passages([one.best[:_NEAREST] for one in seen], documents, source)
             cosines = self._pair.cosines(sentences, near)
         if self._nli is not None:
             short = len(whole) <= _PREMISE
-            premises = [whole if short else " ".join(_passages(one.best, documents, source)) for one in seen]
+            premises = [[whole]] * len(seen) if short else _passages([one.best for one in seen], documents, source)
             entailed = self._nli.read(premises, sentences)
         judged = []
         for place, one in enumerate(seen):
@@ -124,6 +124,8 @@ def _passage(claim: Claim, source: Source) -> tuple[int, int, int] | None:
     return best.document, best.start, best.end
 
 
-def _passages(best: Sequence[int], documents: Sequence[str], source: Source) -> list[str]:
-    chosen = [source.passages[at] for at in best]
-    return [documents[one.document][one.start : one.end] for one in chosen]
+def _passages(best: Sequence[Sequence[int]], documents: Sequence[str], source: Source) -> list[list[str]]:
+    """For each sentence the texts of its passages; one that several sentences share is cut out once."""
+    chosen = [(at, source.passages[at]) for at in dict.fromkeys([at for own in best for at in own])]
+    texts = {at: documents[one.document][one.start : one.end] for at, one in chosen}
+    return [[texts[at] for at in own] for own in best]

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from llmguard.detectors import model_options
 from llmguard.detectors.model_options import ModelOptions
-from llmguard.errors import ConfigurationError
+from llmguard.errors import ConfigurationError, InferenceError
 
 if TYPE_CHECKING:
     from llmguard.inference.card import Head
 
+_PREMISES = 1 << 22
+"""Characters of the premises of one question, each counted once: a second or more of a tokenizer."""
 _ENTAILED = ("entailment", "entailed", "entails", "label_entailment", "supported", "consistent")
 
 
@@ -130,9 +132,24 @@ class InferenceReader:
             f"option 'nli': the model {self.encoder.card.name!r} has no label for entailment ({', '.join(_ENTAILED)})"
         )
 
-    def read(self, premises: Sequence[str], sentences: Sequence[str]) -> list[float]:
-        """For each sentence the probability that its premise does not entail it: by the part of it that does most."""
-        found = self.encoder.encode_pairs(premises, sentences)
+    def read(self, premises: Sequence[Sequence[str]], sentences: Sequence[str]) -> list[float]:
+        """For each sentence the probability that its premise does not entail it: by the part of it that does most.
+
+        Args:
+            premises: for each sentence the passages that it is read beside, as one text.
+            sentences: any.
+
+        Raises:
+            InferenceError: a run failed, or the premises are longer than 4,194,304 characters together.
+        """
+        distinct = dict.fromkeys([tuple(passages) for passages in premises], "")
+        if sum([len(text) for passages in distinct for text in passages]) > _PREMISES:
+            raise InferenceError(
+                f"option 'nli': the premises of {len(sentences)} sentences are longer than {_PREMISES} characters "
+                "together: give it shorter documents"
+            )
+        joined = {passages: " ".join(passages) for passages in distinct}
+        found = self.encoder.encode_pairs([joined[tuple(passages)] for passages in premises], sentences)
         return [
             1.0 - max([float(row[self._head.name][self._column]) for row in own.rows], default=1.0) for own in found
         ]

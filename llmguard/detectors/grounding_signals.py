@@ -56,13 +56,13 @@ class _Around(NamedTuple):
 
     Attributes:
         passages: these passages, and those before and after them.
-        stems: of the best ones.
-        groups: numbers of the synonyms among them.
-        sides: the opposites among those that the sentence does not hold too.
+        shared: stems of the sentence that the best ones hold.
+        groups: numbers of the synonyms among their stems.
+        sides: the opposites among those of their stems that the sentence does not hold too.
     """
 
     passages: set[int]
-    stems: frozenset[str]
+    shared: set[str]
     groups: set[int]
     sides: set[tuple[int, int]]
 
@@ -90,7 +90,7 @@ def examined(sentence: str, source: Source) -> Claim:
     told = _numbers(own_numbers, around, source, doubtful)
     names_absent, names_elsewhere, other_kinds = _names(names, initials(found), around, source, doubtful)
     whole = sum([source.weight(one) for one in stems])
-    covered = sum([source.weight(one) for one in stems if one in around.stems])
+    covered = sum([source.weight(one) for one in stems if one in around.shared])
     negated = any([negates(word) for word in found])
     counts = (absent, paraphrased, *told, names_absent, names_elsewhere, opposites, kinds + other_kinds)
     capped = [float(min(_MOST, count)) for count in counts]
@@ -105,13 +105,14 @@ def examined(sentence: str, source: Source) -> Claim:
 
 
 def _around(best: list[int], stems: set[str], source: Source) -> _Around:
+    # Only what the sentence or the lexicon holds too is gone through: a passage may be a whole document.
     known = lexicon()
-    held = frozenset().union(*(source.passages[passage].stems for passage in best))
+    passages = [source.passages[passage] for passage in best]
     return _Around(
         {passage + step for passage in best for step in (-1, 0, 1)},
-        held,
-        {group for one in held for group in known.alike.get(one, ())},
-        {side for one in held - stems for side in known.sides.get(one, ())},
+        {one for passage in passages for one in passage.stems & stems},
+        {group for passage in passages for group in passage.alike},
+        {side for passage in passages for one in passage.sided - stems for side in known.sides[one]},
     )
 
 

@@ -28,6 +28,8 @@ class Passage(NamedTuple):
         start: first code point in it.
         end: code point after the last one.
         stems: of its words.
+        alike: numbers of the lexicon's groups of synonyms that one of them is in.
+        sided: those of them that the lexicon has an opposite for.
         negated: whether a word in it turns it round.
     """
 
@@ -35,6 +37,8 @@ class Passage(NamedTuple):
     start: int
     end: int
     stems: frozenset[str]
+    alike: frozenset[int]
+    sided: frozenset[str]
     negated: bool
 
 
@@ -68,15 +72,18 @@ class Source:
         found = words(content)
         passage = len(self.passages)
         stems = frozenset([word.stem for word in found])
+        known = lexicon()
+        alike = frozenset([group for one in stems for group in known.alike.get(one, ())])
+        sided = frozenset([one for one in stems if one in known.sides])
         negated = any([negates(word) for word in found])
-        self.passages.append(Passage(document, start, start + len(content), stems, negated))
+        self.passages.append(Passage(document, start, start + len(content), stems, alike, sided, negated))
         for one in stems:
             places = self.places.get(one)
             if places is None:
                 self.places[one] = [passage]
-                alike = self._beginnings[one[:_BEGINNING]]
-                if len(alike) < _DERIVED:
-                    alike.append(one)
+                beginning = self._beginnings[one[:_BEGINNING]]
+                if len(beginning) < _DERIVED:
+                    beginning.append(one)
             elif len(places) < _PLACES:
                 places.append(passage)
         self.capitals.update([word.low for word in found if word.upper])

@@ -46,6 +46,7 @@ class Lexicon:
     Attributes:
         function: words that say nothing about the matter, as they stand.
         negation: words that turn a sentence round, as they stand.
+        refusal: words of sentences that refuse and say no more, as they stand.
         alike: groups of words that may stand for each other.
         sides: pairs that exclude each other: number of the pair and which side.
         kinds: sets of which a thing is one.
@@ -57,6 +58,7 @@ class Lexicon:
 
     function: frozenset[str]
     negation: frozenset[str]
+    refusal: frozenset[str]
     alike: dict[str, frozenset[int]]
     sides: dict[str, frozenset[tuple[int, int]]]
     kinds: dict[str, frozenset[int]]
@@ -86,6 +88,7 @@ def lexicon() -> Lexicon:
     return Lexicon(
         frozenset(data["function"].split()),
         frozenset(data["negation"].split()),
+        frozenset(data["refusal"].split()),
         {word: frozenset(found) for word, found in alike.items()},
         {word: frozenset(found) for word, found in sides.items()},
         {word: frozenset(found) for word, found in kinds.items()},
@@ -94,6 +97,12 @@ def lexicon() -> Lexicon:
         {word: float(value) for word, value in data["magnitudes"].items()},
         data["units"],
     )
+
+
+def phrases() -> list[str]:
+    """Patterns of whole sentences that claim nothing, in small letters and without marks between the words."""
+    found: list[str] = _file()["phrases"]
+    return found
 
 
 @cache

@@ -21,6 +21,8 @@ LEAK, CANARY = "PROMPT_LEAK", "CANARY_LEAK"
 _WORD = re.compile(r"\w+")
 _PREFIX = "canary-"
 _LETTERS = 24
+_START = _PREFIX.rstrip("-")
+_SIZE = len(_START) + _LETTERS
 _CANARY = re.compile(rf"{_PREFIX}[a-z]{{{_LETTERS}}}")
 _SEPARATORS = re.compile(r"[\W_]+")
 _LEAST_CANARY = 8
@@ -179,12 +181,22 @@ def _hits(content: str, hidden: frozenset[str]) -> Iterator[tuple[int, int, str]
     if not hidden:
         return
     low, places = _squeezed(content)
-    for one in hidden:
-        for form, how in ((one, "canary"), (one[::-1], "canary backwards")):
-            at = low.find(form)
+    # A system prompt may hold any number of those that `canary` makes: they are looked for all at once.
+    made = frozenset([one for one in hidden if len(one) == _SIZE and one.startswith(_START)])
+    for match in re.finditer(_START, low) if made else ():
+        start, end = match.start(), match.start() + _SIZE
+        if low[start:end] in made:
+            yield places[start], places[end - 1] + 1, "canary"
+    for match in re.finditer(_START[::-1], low) if made else ():
+        start, end = match.end() - _SIZE, match.end()
+        if start >= 0 and low[start:end][::-1] in made:
+            yield places[start], places[end - 1] + 1, "canary backwards"
+    for one in hidden - made:
+        for own, how in ((one, "canary"), (one[::-1], "canary backwards")):
+            at = low.find(own)
             while at >= 0:
-                yield places[at], places[at + len(form) - 1] + 1, how
-                at = low.find(form, at + len(form))
+                yield places[at], places[at + len(own) - 1] + 1, how
+                at = low.find(own, at + len(own))
 
 
 def _rebuild(options: dict[str, Any]) -> PromptLeakDetector:

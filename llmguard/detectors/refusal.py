@@ -98,6 +98,16 @@ class RefusalDetector:
         return []
 
 
+def refuses(sentence: str) -> str:
+    """The language in which a sentence refuses; "" where it does not.
+
+    Args:
+        sentence: any; its first 400 code points are looked at.
+    """
+    low = sentence[:_LONGEST].lower().translate(_STRAIGHT)
+    return next((rules.language for rules in _bundled() if rules.refuses(low)), "")
+
+
 @cache
 def _bundled() -> tuple[_Rules, ...]:
     text = (resources.files("llmguard.detectors") / "data" / "refusal.yaml").read_text(encoding="utf-8")

@@ -84,42 +84,48 @@ class RelevanceDetector:
         """A finding on every answer to a question, whatever its score."""
         asked = [text.content for text in texts if text.role is Role.USER and not _blank(text.content)]
         found: list[list[Finding]] = [[] for _ in texts]
-        for index, text in enumerate(texts):
-            if asked and text.role is Role.ASSISTANT and not _blank(text.content):
-                score = self.irrelevance(asked[-1], text.content)
+        answers = [i for i, text in enumerate(texts) if text.role is Role.ASSISTANT and not _blank(text.content)]
+        if asked and answers:
+            scores = self.irrelevances(asked[-1], [texts[index].content for index in answers])
+            for index, score in zip(answers, scores, strict=True):
                 found[index] = [Finding(IRRELEVANT, score, reasons=self._reasons)]
         return found
 
-    def irrelevance(self, question: str, answer: str) -> float:
-        """How likely an answer is not about the question, in [0, 1]."""
+    def irrelevances(self, question: str, answers: Sequence[str]) -> list[float]:
+        """How likely each answer is not about the question, in [0, 1]; the question is read once for all of them."""
         constant, near, shared = WITH_MODEL if self._encoder is not None else WORDS_ALONE
-        odds = constant + near * self.cosine(question, answer) + shared * overlap(question, answer)
-        return 1.0 / (1.0 + math.exp(-odds))
+        both = zip(self.cosines(question, answers), overlaps(question, answers), strict=True)
+        return [1.0 / (1.0 + math.exp(-(constant + near * nearness + shared * share))) for nearness, share in both]
 
-    def cosine(self, question: str, answer: str) -> float:
-        """The larger of the cosines of the question with the answer's beginning and with the nearest sentence of it.
+    def cosines(self, question: str, answers: Sequence[str]) -> list[float]:
+        """The larger of the cosines of the question with an answer's beginning and with the nearest sentence of it.
 
         Without a model, and where one of them is nothing but white space, it is 0.
         """
         if self._encoder is None:
-            return 0.0
-        spans = sentences(answer)[:_SENTENCES]
-        parts = [answer[start:end] for start, end in spans]
-        beginning = answer[: spans[-1][1]] if spans else answer
-        encoded = self._encoder.encode([question, beginning, *parts])
+            return [0.0] * len(answers)
+        parts = [_parts(answer) for answer in answers]
+        encoded = self._encoder.encode([question, *(part for own in parts for part in own)])
         first, *rest = [direction(own, self._head) for own in encoded]
-        return max([cosine(first, other) for other in rest])
+        left = iter(rest)
+        return [max([cosine(first, next(left)) for _ in own]) for own in parts]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._options,)
 
 
-def overlap(question: str, answer: str) -> float:
-    """The share of the question's content words that the answer has too, by their stems; 0.0 without any."""
+def overlaps(question: str, answers: Sequence[str]) -> list[float]:
+    """The share of the question's content words that each answer has too, by their stems; 0.0 without any."""
     function = lexicon().function
     asked = {word.stem for word in words(question) if word.low not in function}
-    said = {word.stem for word in words(answer)}
-    return len(asked & said) / len(asked) if asked else 0.0
+    said = [{word.stem for word in words(answer)} for answer in answers]
+    return [len(asked & own) / len(asked) if asked else 0.0 for own in said]
+
+
+def _parts(answer: str) -> list[str]:
+    """An answer's beginning and the sentences in it."""
+    spans = sentences(answer)[:_SENTENCES]
+    return [answer[: spans[-1][1]] if spans else answer, *(answer[start:end] for start, end in spans)]
 
 
 def _blank(content: str) -> bool:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring
 
 from llmguard.dialects.edit_plan import Node, check_done, tree
 from llmguard.dialects.pointer import shown
@@ -119,7 +120,7 @@ def _escapes(data: bytes, start: int, end: int) -> bool:
 
 def quote(text: str) -> bytes:
     """A JSON string that says the text: UTF-8 as it is, lone surrogates escaped."""
-    quoted = json.dumps(text, ensure_ascii=False)
+    quoted: str = encode_basestring(text)
     if _SURROGATE.search(quoted) is not None:
         quoted = _SURROGATE.sub(lambda match: f"\\u{ord(match.group()):04x}", quoted)
     return quoted.encode()

@@ -55,8 +55,10 @@ class SseDecoder:
         if self._lost is not None:
             return [Raw(bytes(data), error=self._lost, incomplete=True)] if data else []
         held = self._held
-        held += data
         self._returns = self._returns or b"\r" in data
+        if self._is_one(data):
+            return [self._read(bytes(data))]
+        held += data
         raws = [] if self._begun and not self._after_cr else self._opening()
         start = len(raws[0].raw) if raws else 0
         while start < len(held) and self._begun and 0 < self._size(start, end := self._end(start)) <= self._limit:
@@ -75,6 +77,12 @@ class SseDecoder:
     def close(self) -> list[Raw]:
         """An event that no empty line ended; the standard's readers drop it, others don't."""
         return self._rest(None)
+
+    def _is_one(self, data: bytes) -> bool:
+        """Whether it is one whole event, as nearly every piece that a server sends is."""
+        if self._held or self._returns or self._after_cr or not self._begun or data[:1] in (b"", b":", b"\n"):
+            return False
+        return 2 < len(data) <= self._limit and data.find(b"\n\n") == len(data) - 2
 
     def _read(self, data: bytes) -> Raw:
         for one in self.like:

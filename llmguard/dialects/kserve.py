@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llmguard.dialects.pointer import child
+from llmguard.dialects.openai_common import is_name
+from llmguard.dialects.pointer import child, strings
 from llmguard.dialects.reader import Reader, Says, mapping, objects, optional, word
 from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Route
 from llmguard.errors import DialectError
@@ -29,7 +30,7 @@ _TENSOR = frozenset({"parameters", "data"})
 _IDS = frozenset({"id", "model_name", "model_version"})
 _KIND = frozenset({"name", "datatype"})
 _ELSEWHERE = ("binary_data_size", "shared_memory_region")
-_NAMES = frozenset({"content_type", "shared_memory_region", "sequence_id"})
+_NAMES = frozenset({"content_type", "headers", "shared_memory_region", "sequence_id"})
 _TOKENS = frozenset({"output_ids", "input_ids", "token_ids", "logprobs", "context_logits", "generation_logits"})
 _OPAQUE_TYPES = frozenset({"base64", "np", "pd"})
 
@@ -105,7 +106,7 @@ def speaks(body: Mapping[str, Json]) -> bool:
 
 
 def add_parameters(reader: Reader, owner: Mapping[str, Json], path: str, stage: Stage) -> Mapping[str, Json]:
-    """The strings of an object's ``parameters``, which go to the model, but for those of the protocol itself.
+    """The strings of an object's ``parameters``, which go to the model, but for the protocol's own that are names.
 
     Raises:
         DialectError: they are no object.
@@ -113,8 +114,12 @@ def add_parameters(reader: Reader, owner: Mapping[str, Json], path: str, stage: 
     where = child(path, "parameters")
     parameters = optional(owner.get("parameters"), where)
     for key, value in parameters.items():
-        if key != "headers" and (key not in _NAMES or not isinstance(value, str)):
+        if key not in _NAMES:
             reader.tree(value, child(where, key), stage)
+            continue
+        for place, said in strings(value, child(where, key)):
+            if not is_name(said):
+                reader.text(said, place, stage)
     return parameters
 
 

@@ -138,6 +138,12 @@ def find(method: str, path: str, among: tuple[Dialect, ...] | None = None) -> Ma
     return None
 
 
+def plain(among: tuple[Dialect, ...] | None = None) -> Mapping[tuple[str, str], Match]:
+    """What `find` says of each route that has no named segments, by its method and path."""
+    table = _default() if among is None else _table(among)
+    return {way: Match(dialect, {}, route) for way, (dialect, route) in table.exact.items()}
+
+
 def framing(dialect: Dialect, route: Route, query: str = "") -> Framing | None:
     """How the events of an answer's stream are told apart; None where the dialect has no streams.
 

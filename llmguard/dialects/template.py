@@ -33,6 +33,7 @@ class Template:
         delta: that piece.
         before: the bytes up to the piece's string, with its opening quote.
         behind: those from its closing quote on.
+        said: the first three.
     """
 
     raw: Raw = field(repr=False)
@@ -40,6 +41,7 @@ class Template:
     delta: Delta
     before: bytes = field(repr=False)
     behind: bytes = field(repr=False)
+    said: tuple[Raw, Event, Delta] = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -98,4 +100,5 @@ def template(raw: Raw, event: Event) -> Template | None:
         start, end = edit.place(raw.payload, delta.path)
     except DialectError:
         return None
-    return Template(raw, event, delta, raw.raw[: raw.at + start + 1], raw.raw[raw.at + end - 1 :])
+    before, behind = raw.raw[: raw.at + start + 1], raw.raw[raw.at + end - 1 :]
+    return Template(raw, event, delta, before, behind, (raw, event, delta))

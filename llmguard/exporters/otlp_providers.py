@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmguard.errors import ConfigurationError, MissingExtraError, nearest
@@ -13,6 +15,7 @@ from llmguard.exporters.otlp import MaskingSpanExporter
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.sampling import Sampler
@@ -24,6 +27,30 @@ _EXPORTERS = {
     "metrics": ("metric_exporter", "OTLPMetricExporter"),
     "logs": ("_log_exporter", "OTLPLogExporter"),
 }
+
+
+def configured() -> frozenset[str]:
+    """The signals for which the environment names a collector: ``traces``, ``metrics``, ``logs``.
+
+    Those are all with ``OTEL_EXPORTER_OTLP_ENDPOINT``, one with its own variable, such as
+    ``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT``; without those whose exporter is ``none``, and none of them where
+    ``OTEL_SDK_DISABLED`` is true.
+    """
+    if _variable("OTEL_SDK_DISABLED").lower() == "true":
+        return frozenset()
+    return frozenset([signal for signal in _EXPORTERS if not _off(signal) and any(map(_variable, _endpoints(signal)))])
+
+
+def _endpoints(signal: str) -> tuple[str, str]:
+    return f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+def _off(signal: str) -> bool:
+    return _variable(f"OTEL_{signal.upper()}_EXPORTER").lower() == "none"
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name, "").strip()
 
 
 class Otlp:
@@ -47,6 +74,8 @@ class Otlp:
             recorded then. Without it the environment's sampler decides.
         clear: for the content that other instrumentations put on spans, see `MaskingSpanExporter`.
         everywhere: whether these are the providers of the whole process; otherwise give them to the guard.
+        signals: that are sent; see `configured`.
+        readers: further ones of the meter provider, such as `Prometheus.reader`.
 
     Attributes:
         tracers: the tracer provider.
@@ -68,6 +97,8 @@ class Otlp:
         share: float | None = None,
         clear: Callable[[str], str] | None = None,
         everywhere: bool = True,
+        signals: Collection[str] = tuple(_EXPORTERS),
+        readers: Iterable[MetricReader] = (),
     ) -> None:
         try:
             from opentelemetry.sdk.resources import Resource
@@ -79,15 +110,17 @@ class Otlp:
             raise ConfigurationError("endpoint must be a URL that begins with http:// or https://")
         if headers is not None and not isinstance(headers, Mapping):
             raise ConfigurationError(f"headers must be a mapping of names to values, not a {type(headers).__name__}")
+        if isinstance(signals, str) or not set(signals) <= set(_EXPORTERS):
+            raise ConfigurationError(f"signals must be some of {', '.join(_EXPORTERS)}, not {signals!r}")
         if everywhere:
             _check_free()
         reach = _Reach(endpoint.rstrip("/"), protocol, dict(headers or {}))
         # All that can be wrong is found before the first provider starts its threads.
         sampler = None if share is None else Share(share)
-        spans, figures, events = map(reach.exporter, _EXPORTERS)
+        spans, figures, events = [reach.exporter(one) if one in signals else None for one in _EXPORTERS]
         resource = Resource.create({"service.name": service} if service else {})
         self.tracers = _tracers(spans, resource, sampler, clear)
-        self.meters = _meters(figures, resource)
+        self.meters = _meters(figures, resource, readers)
         self.loggers = _loggers(events, resource)
         if everywhere:
             from opentelemetry import _logs, metrics, trace
@@ -101,11 +134,17 @@ class Otlp:
         wait = int(timeout_s * 1000)
         return all([provider.force_flush(wait) for provider in (self.tracers, self.meters, self.loggers)])
 
-    def shutdown(self) -> None:
-        """Send what waits, and stop. The interpreter's end does it, too."""
-        self.tracers.shutdown()
-        self.meters.shutdown()
-        self.loggers.shutdown()
+    def shutdown(self, timeout_s: float = 30.0) -> None:
+        """Send what waits, for at most so long, and stop. The interpreter's end does it, too."""
+        end = time.monotonic() + timeout_s
+        ending = [
+            threading.Thread(target=provider.shutdown, name="llmguard-otlp-end", daemon=True)
+            for provider in (self.tracers, self.meters, self.loggers)
+        ]
+        for thread in ending:
+            thread.start()
+        for thread in ending:
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 class _Reach:
@@ -118,15 +157,23 @@ class _Reach:
 
     def exporter(self, signal: str) -> Any:
         """Of a signal; None where the environment says so."""
-        if os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower() == "none":
+        if _off(signal):
             return None
         protocol, source = self._protocol, "protocol"
         for variable in (f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-            if not protocol and (protocol := os.environ.get(variable, "").strip()):
+            if not protocol and (protocol := _variable(variable)):
                 source = variable
         protocol = protocol or HTTP
         if protocol not in _PACKAGES:
             raise ConfigurationError(f"{source}: {protocol!r} is no protocol of OTLP{nearest(protocol, _PACKAGES)}")
+        named = next(filter(_variable, _endpoints(signal)), "")
+        if (
+            protocol == HTTP
+            and not self._endpoint
+            and named
+            and not _variable(named).startswith(("http://", "https://"))
+        ):
+            raise ConfigurationError(f"{named} must be a URL that begins with http:// or https://")
         module, name = _EXPORTERS[signal]
         try:
             kind = getattr(importlib.import_module(f"{_PACKAGES[protocol]}.{module}"), name)
@@ -137,7 +184,10 @@ class _Reach:
             options["endpoint"] = self._endpoint if protocol == GRPC else f"{self._endpoint}/v1/{signal}"
         if self._headers:
             options["headers"] = {key.lower(): value for key, value in self._headers.items()}
-        return kind(**options)
+        try:
+            return kind(**options)
+        except ValueError as error:
+            raise ConfigurationError(f"a variable of OTEL_EXPORTER_OTLP_* for {signal}: {error}") from None
 
 
 def _check_free() -> None:
@@ -173,11 +223,12 @@ def _tracers(
     return tracers
 
 
-def _meters(exporter: Any, resource: Resource) -> MeterProvider:
+def _meters(exporter: Any, resource: Resource, readers: Iterable[MetricReader]) -> MeterProvider:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-    return MeterProvider([PeriodicExportingMetricReader(exporter)] if exporter is not None else [], resource)
+    own = [] if exporter is None else [PeriodicExportingMetricReader(exporter)]
+    return MeterProvider([*own, *readers], resource)
 
 
 def _loggers(exporter: Any, resource: Resource) -> LoggerProvider:

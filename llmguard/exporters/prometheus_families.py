@@ -94,23 +94,35 @@ def families(data: MetricsData | None) -> Families:
     return made
 
 
+def family_name(metric: str, unit: str, kind: str) -> str:
+    """The name of an instrument's family, without ``_total``."""
+    name = _not_in_name.sub("_", metric)
+    if kind == COUNTER:
+        name = name.removesuffix("_total")
+    unit = _unit(unit)
+    return f"{name}_{unit}" if unit and not name.endswith(f"_{unit}") else name
+
+
+def label_name(attribute: str) -> str:
+    """The name of an attribute's label."""
+    name = _not_in_label.sub("_", attribute)
+    return f"_{name}" if name[:1].isdigit() else name
+
+
 def _family(metric: Metric, scope: str) -> Family | None:
     from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
 
     data = metric.data
     unit = _unit(metric.unit or "")
-    name = _not_in_name.sub("_", metric.name)
     if isinstance(data, Sum) and data.is_monotonic:
         kind, adds = COUNTER, True
-        name = name.removesuffix("_total")
     elif isinstance(data, Sum | Gauge):
         kind, adds = GAUGE, isinstance(data, Sum)
     elif isinstance(data, Histogram):
         kind, adds = HISTOGRAM, True
     else:  # exponential histograms have no text form
         return None
-    if unit and not name.endswith(f"_{unit}"):
-        name = f"{name}_{unit}"
+    name = family_name(metric.name, metric.unit or "", kind)
     samples = {_labels(point.attributes or {}, scope): _sample(point) for point in data.data_points}
     return Family(name, kind, metric.description or "", unit, adds, samples)
 
@@ -138,8 +150,7 @@ def _unit(unit: str) -> str:
 def _labels(attributes: Mapping[str, Any], scope: str = "") -> Labels:
     said: dict[str, str] = {_SCOPE: scope} if scope else {}
     for key, value in sorted(attributes.items()):
-        name = _not_in_label.sub("_", key)
-        name = f"_{name}" if name[:1].isdigit() else name
+        name = label_name(key)
         written = str(value).lower() if isinstance(value, bool) else str(value)
         # https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/#metric-attributes
         said[name] = f"{said[name]};{written}" if name in said else written

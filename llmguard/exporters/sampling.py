@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import Attributes
 
 _KEPT = 4096
+# What the objects of a span take, or of an event of one, with a dozen attributes.
+_SPAN_BYTES = 2048
 
 
 class Share(Sampler):
@@ -78,25 +80,29 @@ class Keeping(SpanProcessor):
 
     Spans that are not sampled wait until the first span of their trace in this process has ended. Then all of them go
     on if one has the action ``block``, failed detectors, an error type or an error status; otherwise they are
-    forgotten. So are the spans of the oldest trace when too many wait, unless one of them is such a span. What waits
-    when a process forks is the parent's.
+    forgotten. So are the spans of the oldest traces when too many wait, or when what waits takes too much memory. What
+    waits when a process forks is the parent's.
 
     Args:
         processor: gets what is kept; a batch processor.
         max_traces: how many may wait.
         max_spans: of one trace that may; further ones are forgotten.
+        max_bytes: what all that waits may take together, about: texts that others put on spans may be of any length.
 
     Raises:
         ConfigurationError: an argument is none of those.
     """
 
-    def __init__(self, processor: SpanProcessor, *, max_traces: int = 4096, max_spans: int = 256) -> None:
-        for option, value in (("max_traces", max_traces), ("max_spans", max_spans)):
+    def __init__(
+        self, processor: SpanProcessor, *, max_traces: int = 4096, max_spans: int = 256, max_bytes: int = 32 << 20
+    ) -> None:
+        for option, value in (("max_traces", max_traces), ("max_spans", max_spans), ("max_bytes", max_bytes)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigurationError(f"{option} must be a whole number, at least 1, not {value!r}")
         self._processor = processor
         self._max_traces = max_traces
         self._max_spans = max_spans
+        self._max_bytes = max_bytes
         self._reset()
         if hasattr(os, "register_at_fork"):
             forked = WeakMethod(self._reset)
@@ -104,7 +110,8 @@ class Keeping(SpanProcessor):
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: OrderedDict[int, list[ReadableSpan]] = OrderedDict()
+        self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
+        self._bytes = 0
         self._kept: OrderedDict[int, None] = OrderedDict()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -130,29 +137,66 @@ class Keeping(SpanProcessor):
         if trace in self._kept:  # what ends behind the first span, as a stream that is read to its end later
             return [span]
         worth = _worth_keeping(span)
-        waiting = self._waiting.setdefault(trace, [])
-        if len(waiting) < self._max_spans or worth:
-            waiting.append(span)
         if worth:
             self._kept[trace] = None
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
-            return self._waiting.pop(trace)
+            return [*self._taken(trace), span]
         if first:
-            del self._waiting[trace]
-        elif len(self._waiting) > self._max_traces:
-            self._waiting.popitem(last=False)
+            self._taken(trace)
+            return ()
+        waiting = self._waiting.setdefault(trace, _Waiting())
+        if len(waiting.spans) < self._max_spans:
+            size = _size(span)
+            waiting.spans.append(span)
+            waiting.bytes += size
+            self._bytes += size
+        while len(self._waiting) > self._max_traces or self._bytes > self._max_bytes:
+            self._taken(next(iter(self._waiting)))
         return ()
+
+    def _taken(self, trace: int) -> list[ReadableSpan]:
+        """The spans of a trace that waited, which wait no more."""
+        waiting = self._waiting.pop(trace, None)
+        if waiting is None:
+            return []
+        self._bytes -= waiting.bytes
+        return waiting.spans
 
     def shutdown(self) -> None:
         """Forget what waits, and shut the other processor down."""
         with self._lock:
             self._waiting.clear()
+            self._bytes = 0
         self._processor.shutdown()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Flush the other processor; what is undecided goes on waiting."""
         return self._processor.force_flush(timeout_millis)
+
+
+class _Waiting:
+    """The spans of one trace, and about how many bytes they take."""
+
+    __slots__ = ("bytes", "spans")
+
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+        self.bytes = 0
+
+
+def _size(span: ReadableSpan) -> int:
+    """About how many bytes a span takes: its objects, and what its texts hold."""
+    told = [span.attributes, *(event.attributes for event in span.events), *(link.attributes for link in span.links)]
+    return _SPAN_BYTES * len(told) + sum([_length(value) for some in told if some for value in some.values()])
+
+
+def _length(value: Any) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum([_length(item) for item in value.values()])
+    return sum([_length(item) for item in value]) if isinstance(value, Sequence) else 0
 
 
 def _worth_keeping(span: ReadableSpan) -> bool:

@@ -129,12 +129,13 @@ class Encoder:
         Raises:
             DeadlineError: the answer would come too late.
             OverloadError: too many windows wait.
-            InferenceError: the run failed, or its answer is none.
+            InferenceError: the run failed, its answer is none, or there are more than 16,384 windows.
         """
         if len(contexts) != len(texts):
             raise ValueError(f"{len(contexts)} contexts and {len(texts)} texts don't pair")
+        known = {context: digest(context) for context in dict.fromkeys(contexts)}
         return self._memo.get(
-            [digest(context, text) for context, text in zip(contexts, texts, strict=True)],
+            [known[context] + digest(text) for context, text in zip(contexts, texts, strict=True)],
             lambda places: self._answer(
                 self._tokenizer.pairs([contexts[place] for place in places], [texts[place] for place in places])
             ),

@@ -79,7 +79,8 @@ class Memo(Generic[T]):
         lost = [index for index, key in enumerate(keys) if self._failed(known, key, wait)]
         if lost:
             again = list(dict.fromkeys([keys[index] for index in lost]))
-            places = [keys.index(key) for key in again]
+            first = {key: place for place, key in reversed(list(enumerate(keys)))}
+            places = [first[key] for key in again]
             known.update(zip(again, compute(places), strict=True))
         return [self._value(known[key]) for key in keys]
 

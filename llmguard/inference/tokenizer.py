@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
     from llmguard.inference.card import TokenizerCard
 
-#: Windows of one pair of texts: parts of the one times parts of the other.
-PAIR_LIMIT = 1 << 16
+#: Windows of the pairs that are asked about together: some 250 MB of them with what a model of many heads says, and
+#: a minute or more of two cores.
+PAIR_LIMIT = 1 << 14
+
+#: Ids, case types and offsets of a range of tokens.
+Part: TypeAlias = tuple[Ints, Ints, Ints]
 
 
 class Tokenizer:
@@ -81,35 +85,51 @@ class Tokenizer:
         window is cut too, and each of its parts meets each part of the context. An empty context is an empty segment;
         a text without a printed character has no windows. ``start``, ``end`` and ``offsets`` are of the text.
 
+        However many texts stand beside one context, it is read once; and what makes too many windows is refused before
+        any is made. So the work is linear in what is given, and in the windows.
+
         Raises:
             ValueError: there are not as many contexts as texts.
-            InferenceError: a pair has more than 65,536 windows.
+            InferenceError: there are more than 16,384 windows, all pairs together.
         """
         if len(contexts) != len(texts):
             raise ValueError(f"{len(contexts)} contexts and {len(texts)} texts don't pair")
         seen = [pair for pair in zip(contexts, texts, strict=True) if not _blank(pair[1])]
-        left = self._encoder.tokens([context for context, _ in seen], 0)
-        right = self._encoder.tokens([text for _, text in seen], 0)
-        found = iter(zip(left, right, strict=True))
-        return [[] if _blank(text) else self._pairs(*next(found)) for text in texts]
+        both = [list(dict.fromkeys([pair[side] for pair in seen])) for side in (0, 1)]
+        left, right = [dict(zip(own, self._encoder.tokens(own, 0), strict=True)) for own in both]
+        plan = self._plan([(left[context], right[text]) for context, text in seen])
+        made = iter([self._beside(right[text], *ranges) for (_, text), ranges in zip(seen, plan, strict=True)])
+        return [[] if _blank(text) else next(made) for text in texts]
 
-    def _pairs(self, context: Tokens, text: Tokens) -> list[Window]:
+    def _plan(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[tuple[list[tuple[int, int]], list[Part]]]:
+        """For each pair where its text is cut, and the parts of its context; pairs share what is equal."""
         room = self._pair_capacity
-        text_ranges = cut(
-            len(text.ids), max(room // 2, room - len(context.ids)), self._overlap, text.spaced, text.words
-        )
-        longest = max([last - first for first, last in text_ranges])
-        ranges = cut(len(context.ids), room - longest, self._overlap, context.spaced, context.words)
-        if len(ranges) * len(text_ranges) > PAIR_LIMIT:
-            raise InferenceError(
-                f"a context of {context.length} and a text of {text.length} characters make "
-                f"{len(ranges) * len(text_ranges)} windows, more than {PAIR_LIMIT}: pair smaller parts"
-            )
-        beside = [_slice(context, first, last, placed=False) for first, last in ranges]
+        known: dict[tuple[int, int], list[Part]] = {}
+        plan = []
+        count = 0
+        for context, text in pairs:
+            least = max(room // 2, room - len(context.ids))
+            own = cut(len(text.ids), least, self._overlap, text.spaced, text.words)
+            left = room - max([last - first for first, last in own])
+            key = (id(context), left)
+            if key not in known:
+                ranges = cut(len(context.ids), left, self._overlap, context.spaced, context.words)
+                known[key] = [_slice(context, first, last, placed=False) for first, last in ranges]
+            count += len(own) * len(known[key])
+            if count > PAIR_LIMIT:
+                raise InferenceError(
+                    f"{len(pairs)} texts of {sum([text.length for _, text in pairs])} characters, beside contexts of "
+                    f"up to {max([context.length for context, _ in pairs])}, make more than {PAIR_LIMIT} windows: "
+                    "ask about fewer or smaller parts"
+                )
+            plan.append((own, known[key]))
+        return plan
+
+    def _beside(self, text: Tokens, ranges: list[tuple[int, int]], parts: list[Part]) -> list[Window]:
         windows = []
-        for (first, last), (start, end) in zip(text_ranges, spans(text, text_ranges), strict=True):
+        for (first, last), (start, end) in zip(ranges, spans(text, ranges), strict=True):
             own = _slice(text, first, last)
-            windows += [_framed(self._pair, [part, own], start, end) for part in beside]
+            windows += [_framed(self._pair, [part, own], start, end) for part in parts]
         return windows
 
 
@@ -117,13 +137,12 @@ def _blank(text: str) -> bool:
     return not text or text.isspace()
 
 
-def _slice(tokens: Tokens, first: int, last: int, *, placed: bool = True) -> tuple[Ints, Ints, Ints]:
-    """Ids, case types and offsets of a range of tokens."""
+def _slice(tokens: Tokens, first: int, last: int, *, placed: bool = True) -> Part:
     offsets = tokens.offsets[first:last] if placed else np.full((last - first, 2), -1, np.int32)
     return tokens.ids[first:last], tokens.cases[first:last], offsets
 
 
-def _framed(frame: Frame, parts: Sequence[tuple[Ints, Ints, Ints]], start: int, end: int) -> Window:
+def _framed(frame: Frame, parts: Sequence[Part], start: int, end: int) -> Window:
     """Puts special tokens around one part or two."""
     count = frame.count + sum([len(part[0]) for part in parts])
     ids = np.empty(count, np.int32)

@@ -110,7 +110,9 @@ class CompletionHook:
                 from llmguard.guard import Guard
                 from llmguard.telemetry_settings import TelemetrySettings
 
-                self._guard = Guard(os.environ.get(POLICY_ENV) or None, telemetry=TelemetrySettings(enabled=False))
+                self._guard = Guard(
+                    os.environ.get(POLICY_ENV) or None, telemetry=TelemetrySettings(enabled=False), alerts=False
+                )
             return self._guard
 
 

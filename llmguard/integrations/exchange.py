@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
+from llmguard.asking import Asking
 from llmguard.calls import Checks
 from llmguard.checks import About, Check
 from llmguard.dialects import edit, kserve_binary, pointer, strict
@@ -18,8 +19,8 @@ from llmguard.types import Action, Decision, Role, Stage, Text
 from llmguard.vault import Vault
 
 T = TypeVar("T")
-Steps = Generator[Check | Run, None, T]
-"""What yields the checks that have to be waited for, and returns its result."""
+Steps = Generator[Check | Run | Asking, None, T]
+"""What yields what has to be waited for, and returns its result."""
 
 _ORDER = (Stage.INPUT, Stage.CONTEXT, Stage.TOOL_RESULT, Stage.TOOL_CALL, Stage.OUTPUT)
 #: What the model says comes first in an answer: what is taken out of the rest of it must not be put back there.
@@ -34,6 +35,9 @@ _ASKS = frozenset({"messages", "contents", "content", "input", "inputs", "prompt
 _SAYS = frozenset({"content", "text", "prompt", "prompt_string", "input", "inputs", "data", "text_input"}).union(
     {"input_prefix", "contents"}
 )
+
+
+_NOTHING = Body()
 
 
 class Cleared(NamedTuple):
@@ -87,7 +91,7 @@ class Exchange:
         self._segments = segments
         self._data = b""
         self.sent: Json | None = None
-        self.asked = Body()
+        self.asked = _NOTHING
         self.answered: Body | None = None
         self.documents: tuple[Text, ...] = ()
 

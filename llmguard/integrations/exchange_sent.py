@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmguard.dialects import pointer, strict
+from llmguard.dialects.template import Template
 from llmguard.dialects.wire import Event, Frame, Json
 from llmguard.errors import DialectError
 
@@ -23,7 +24,7 @@ class Sent:
     def __init__(self) -> None:
         self._kept: dict[str, Frame] = {}
         self._channels: set[str] = set()
-        self._latest: tuple[bytes | Frame, str, list[str]] | None = None
+        self._latest: tuple[bytes | Frame, str, list[str]] | tuple[Template, bytes] | None = None
 
     def add(self, payload: bytes, frame: Frame, event: Event, *, changed: bool) -> None:
         """Take an event.
@@ -43,9 +44,14 @@ class Sent:
         self._latest = None
         self._keep(Frame(_without(_parsed(payload) if changed else frame.data, places), frame.name))
 
-    def more(self, payload: bytes, name: str, places: list[str]) -> None:
-        """Take an event that is like one that was taken, but for a piece of text."""
-        self._latest = payload, name, places
+    def more(self, like: Template, data: bytes) -> None:
+        """Take an event that is like one that was taken, but for a piece of text.
+
+        Args:
+            like: that one.
+            data: all bytes of the event, as it went out.
+        """
+        self._latest = like, data
 
     def latest(self, frame: Frame, places: list[str]) -> None:
         """Take an event of our own that goes on with a text, and where its piece stands."""
@@ -56,6 +62,9 @@ class Sent:
         kept = list(self._kept.values())
         if self._latest is None:
             return kept
+        if len(self._latest) == 2:
+            like, raw = self._latest
+            self._latest = like.payload(raw), like.name, [like.delta.path]
         said, name, places = self._latest
         data = said.data if isinstance(said, Frame) else _parsed(said)
         return [*kept, Frame(_without(data, places), name)]

@@ -7,18 +7,22 @@ arguments of a tool call, which nobody can use before they are whole, are looked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+from llmguard.asking import Asking
 from llmguard.dialects import carry, edit, framing, pointer, strict
 from llmguard.dialects.framing import Raw
 from llmguard.dialects.framing_sse import SseDecoder, piece
 from llmguard.dialects.template import Template, template
-from llmguard.dialects.wire import Delta, Event, Frame, Framing, Usage
+from llmguard.dialects.wire import Event, Frame, Framing, Usage
 from llmguard.errors import Blocked, DialectError
 from llmguard.integrations.exchange import Exchange, Steps
 from llmguard.integrations.exchange_aside import quiet
 from llmguard.integrations.exchange_sent import Sent
 from llmguard.integrations.exchange_texts import Channel, StreamTexts
+from llmguard.integrations.replies import written
 from llmguard.types import Decision, Stage
 
 #: Events that are taken for what others may be like, as long as none is; and those that are remembered.
@@ -48,6 +52,8 @@ class ExchangeStream:
         model: that answered.
         id: of the response.
         heard: told each event as it came; None for nobody.
+        fallback: asked for what stands in for the rest of a stream that is blocked after it has said something: a text,
+            an event, or several; None where there is none.
         worded: whether a stream that is blocked or broken ends in the format's words; False where the reader is told
             by an error.
         patient: whether nothing goes out before a piece of a text does, so that a stream that is blocked by then can be
@@ -68,6 +74,7 @@ class ExchangeStream:
         self._noted: Event | None = None
         self._over = False
         self.heard: Callable[[Event], None] | None = None
+        self.fallback: Callable[[Decision], Any] | None = None
         self.worded = True
         self.patient = False
         self._waiting = bytearray()
@@ -99,7 +106,7 @@ class ExchangeStream:
             try:
                 yield from self._rests(Event(last=True), out)
             except Blocked as stop:
-                out.append(self._stopped(stop.decision))
+                out.append((yield from self._stopped(stop.decision)))
             except DialectError as error:
                 out.append(self._broke(error))
             else:
@@ -145,7 +152,7 @@ class ExchangeStream:
         try:
             yield from self._raw(raw, out)
         except Blocked as stop:
-            out.append(self._stopped(stop.decision))
+            out.append((yield from self._stopped(stop.decision)))
         except DialectError as error:
             out.append(self._broke(error))
 
@@ -189,14 +196,13 @@ class ExchangeStream:
         self._templates = _TEMPLATES
         if self._noted is not known.event:
             self._note(known.event)
-        own = known.delta
-        new = yield from self._texts.piece(Delta(own.channel, own.stage, own.role, own.path, text))
+        new = yield from self._texts.piece(known.delta, text)
         if new:
             self._said_something = True
         if new != text:
             data = known.saying(new)
-        self._texts.channel(own.channel).last = known.raw, known.event, own
-        self._sent.more(known.payload(data), known.name, [own.path])
+        self._texts.channel(known.delta.channel).last = known.said
+        self._sent.more(known, data)
         out.append(data)
 
     def _edits(self, event: Event, out: list[bytes]) -> Steps[dict[str, str]]:
@@ -284,11 +290,21 @@ class ExchangeStream:
         self.finish += event.finish
         self._texts.uncovered(event.uncovered)
 
-    def _stopped(self, decision: Decision) -> bytes:
-        """The end that the format has for filtered content."""
+    def _stopped(self, decision: Decision) -> Steps[bytes]:
+        """The end that the format has for filtered content, with what the policy says in place of the rest."""
         self.blocked = decision
         self._texts.abandon()
-        return self._last_words(self._exchange.reply)
+        if self.fallback is None or (self.patient and not self._said_something):
+            return self._last_words(self._exchange.reply)
+        self._over = True
+        asking = Asking(self.fallback, decision)
+        yield asking
+        made = asking.answer
+        if isinstance(made, str):
+            return self._last_words(made)
+        events = made if isinstance(made, Iterable) and not isinstance(made, Mapping) else [made]
+        frames = [Frame(json.loads(written(event))) for event in events]
+        return b"".join([self._encoder.encode(frame) for frame in frames]) + self._encoder.end()
 
     def _broke(self, error: DialectError) -> bytes:
         """What can't be read can't be let through: the stream ends here."""
@@ -298,8 +314,10 @@ class ExchangeStream:
 
     def _last_words(self, text: str) -> bytes:
         self._over = True
-        if not self.worded:
-            return b""
+        return self.last_words(text) if self.worded else b""
+
+    def last_words(self, text: str) -> bytes:
+        """The end that the format has for filtered content, which says a text: for a stream that was not `worded`."""
         try:
             said = self._said()
         except DialectError:

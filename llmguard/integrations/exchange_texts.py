@@ -92,8 +92,12 @@ class StreamTexts:
         if places and len(self._uncovered) < _UNCOVERED:
             self._uncovered.update(places)
 
-    def piece(self, delta: Delta) -> Steps[str]:
+    def piece(self, delta: Delta, content: str | None = None) -> Steps[str]:
         """What goes out after one more piece of a text.
+
+        Args:
+            delta: the piece, or one like it.
+            content: what the piece says, where it is another one.
 
         Raises:
             Blocked: nothing more may.
@@ -105,12 +109,14 @@ class StreamTexts:
             self._opened += 1
             channel = Channel(delta, f"{delta.channel}\0{self._opened}")
             self._channels[delta.channel] = self._open[delta.channel] = channel
+        if content is None:
+            content = delta.content
         if channel.came is None:
-            out = yield from check.feed(delta.content, channel.name, delta.role, delta.path)
+            out = yield from check.feed(content, channel.name, delta.role, delta.path)
             self._stop_if_blocked(check)
         else:
-            channel.came.write(delta.content)
-            out = "" if check.enforced else delta.content
+            channel.came.write(content)
+            out = "" if check.enforced else content
         channel.out.write(out)
         return out
 

@@ -36,7 +36,10 @@ STEERING = frozenset(
 )
 # An answer that comes compressed, or in parts, could not be looked at while it comes.
 _OF_THE_ANSWER = frozenset({b"accept-encoding", b"range", b"if-range", b"te", b"expect"})
+_NOT_SENT = OF_THE_BODY | STEERING | _OF_THE_ANSWER
+_NOT_GIVEN = OF_THE_BODY | {b"content-type", b"trailer"}
 _READ_AS = re.compile(rb'\s*(?:application/(?:[\w.-]+\+)?json)\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE)
+_JSON = [JSON[1]]
 _CHARSET = re.compile(r";[^;]*charset[^;]*", re.IGNORECASE)
 _UTF8 = re.compile(r';\s*charset\s*=\s*"?(?:utf-?8|us-ascii)"?\s*', re.IGNORECASE)
 
@@ -56,8 +59,10 @@ def has_body(headers: Headers) -> bool:
 
 def encoding(headers: Headers) -> str:
     """How a body is compressed; "" where it is not."""
-    values = [value for key, value in headers if key == b"content-encoding"]
-    spelt = ",".join([value.decode("latin-1") for value in values]).strip().lower()
+    values = [value.decode("latin-1") for key, value in headers if key == b"content-encoding"]
+    if not values:
+        return ""
+    spelt = ",".join(values).strip().lower()
     return "" if spelt == "identity" else spelt
 
 
@@ -82,11 +87,11 @@ def of_request(headers: Headers, body: bytes, length: int | None = None) -> list
         body: all of it.
         length: bytes of its JSON, where tensors follow it.
     """
-    kept = without(headers, OF_THE_BODY | _OF_THE_ANSWER | STEERING)
+    kept = without(headers, _NOT_SENT)
     types = [value for key, value in kept if key == b"content-type"]
     if length is not None:
         kept = [*without(kept, {b"content-type"}), (b"content-type", b"application/octet-stream"), _behind(length)]
-    elif body and (len(types) != 1 or _READ_AS.fullmatch(types[0]) is None):
+    elif body and types != _JSON and (len(types) != 1 or _READ_AS.fullmatch(types[0]) is None):
         kept = [*without(kept, {b"content-type"}), JSON]
     kept.append((b"accept-encoding", b"identity"))
     if body:
@@ -109,10 +114,10 @@ def of_answer(
         body: all of it; None for a stream.
         length: see `of_request`.
     """
-    kept = without(headers, OF_THE_BODY | {b"content-type", b"trailer"})
+    kept = without(headers, _NOT_GIVEN)
     media = named(headers, b"content-type").decode("latin-1")
     if media:
-        charset = _CHARSET.search(media)
+        charset = _CHARSET.search(media) if ";" in media else None
         if charset is not None and _UTF8.fullmatch(charset[0]) is None:
             media = f"{_CHARSET.sub('', media)}; charset=utf-8"
         kept.insert(0, (b"content-type", media.encode("latin-1")))

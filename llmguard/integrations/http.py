@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Generator, Iterable
-from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from llmguard.asking import Asking
@@ -33,7 +32,7 @@ from llmguard.integrations.headers import (
     of_answer,
     of_request,
 )
-from llmguard.integrations.replies import FINAL, Forward, Reply, blocked_of, refused
+from llmguard.integrations.replies import FINAL, Forward, Reply, blocked_of, refused, written
 from llmguard.types import Decision, Stage, Text
 from llmguard.waiting import Waits
 
@@ -78,8 +77,6 @@ class HttpGuard:
         limit: bytes of a body, decompressed.
         fallback: called with the decision where the policy says ``on_block: fallback``; gives a text, or
             a body as JSON. On an event loop an async one is awaited, and a plain one runs on a thread.
-        conversation: the request's header that names its conversation; None where each call stands by itself. Whoever
-            can set it can have that conversation's placeholders restored: take it from nobody but your own application.
 
     Raises:
         ConfigurationError: there is no such dialect, or the policy needs a fallback and none is given.
@@ -93,20 +90,24 @@ class HttpGuard:
         unmatched: Unmatched = "refuse",
         limit: int = LIMIT,
         fallback: Fallback | None = None,
-        conversation: str | None = None,
     ) -> None:
         if unmatched not in ("refuse", "pass"):
             raise ConfigurationError(f"unmatched must be 'refuse' or 'pass', not {unmatched!r}")
         if not isinstance(limit, int) or limit < 1:
             raise ConfigurationError(f"limit must be a number of bytes, not {limit!r}")
-        if guard.policy.on_block == "fallback" and fallback is None:
+        if guard.policy.falls_back and fallback is None:
             raise ConfigurationError(f"the policy {guard.policy.name!r} calls a fallback on a block: give one")
         self.guard = guard
         self.unmatched = unmatched
         self.limit = limit
         self.fallback = fallback
-        self.conversation = conversation.lower().encode() if conversation else None
         self._among = None if dialects is None else tuple(registry.get(name) for name in dialects)
+        # Nearly every call has one of these paths, whose every part is as it stands there.
+        self._plain = {
+            way: (found, registry.framing(found.dialect, found.route))
+            for way, found in registry.plain(self._among).items()
+            if not found.route.array
+        }
 
     def open(self, method: str, path: str, query: str = "", headers: Headers = ()) -> HttpCall | Reply | None:
         """A call whose texts are guarded, a refusal, or None for what is passed on as it is.
@@ -117,13 +118,16 @@ class HttpGuard:
             query: likewise.
             headers: of the request, names in small letters.
         """
+        plain = self._plain.get((method, path))
+        if plain is not None:
+            return HttpCall(self, *plain)
         if _CUT.search(path) is not None:
             return self.refused(400, "the path is spelt so that servers may read it in different ways", "path")
         try:
             found = registry.find(method, path, self._among)
             if found is not None:
                 kind = registry.framing(found.dialect, found.route, query)
-                return HttpCall(self, found, kind, headers)
+                return HttpCall(self, found, kind)
         except RouteError as error:
             return self.refused(400, str(error), "path")
         harmless = method == "OPTIONS" or _HARMLESS.fullmatch(f"{method} {path}") is not None
@@ -156,29 +160,23 @@ class HttpCall:
         http: whose settings hold.
         found: the dialect and the route.
         kind: the framing of the response, if it is a stream.
-        headers: of the request.
 
     Attributes:
         exchange: the call in its wire format.
         stream: the response, once it has begun as a stream.
     """
 
-    def __init__(self, http: HttpGuard, found: registry.Match, kind: Framing | None, headers: Headers) -> None:
+    def __init__(self, http: HttpGuard, found: registry.Match, kind: Framing | None) -> None:
         self._http = http
         self._kind = kind
         self._streams = found.route.stream
         self.dialect: Dialect = found.dialect
-        self._scope: AbstractContextManager[Checks] | None = http.guard.call_scope()
-        name = named(headers, http.conversation) if http.conversation is not None else b""
-        if name:
-            with http.guard.conversation(name.decode("latin-1")):
-                checks = self._scope.__enter__()
-        else:
-            checks = self._scope.__enter__()
-        on_block = http.guard.policy.on_block
-        self._reply = None if isinstance(on_block, str) else on_block.reply
-        self._retries = 0 if isinstance(on_block, str) else on_block.retry or 0
-        self.exchange = Exchange(found.dialect, found.segments, checks, http.guard.vault, self._reply or "")
+        self._checks: Checks | None = http.guard.call_scope()
+        policy = http.guard.policy
+        self._reply = policy.reply
+        self._retries = policy.retries
+        self._fallback = http.fallback if policy.falls_back else None
+        self.exchange = Exchange(found.dialect, found.segments, self._checks, http.guard.vault, self._reply or "")
         self.stream: ExchangeStream | None = None
         self._status, self._headers = 200, list[tuple[bytes, bytes]]()
         self._asked: Headers = ()
@@ -228,6 +226,7 @@ class HttpCall:
             return None
         self.stream = ExchangeStream(self.exchange, kind, min(self._http.limit, framing.LIMIT))
         self.stream.patient = self.patient
+        self.stream.fallback = self._fallback
         return self.stream
 
     @property
@@ -289,7 +288,7 @@ class HttpCall:
     @property
     def patient(self) -> bool:
         """Whether a block may lead to another answer, as long as nothing of this one went out."""
-        return bool(self._retries) or self._http.guard.policy.on_block == "fallback"
+        return bool(self._retries) or self._fallback is not None
 
     def again(self, decision: Decision) -> Forward | None:
         """The request once more, where the policy says so and nothing has gone out."""
@@ -305,11 +304,11 @@ class HttpCall:
     def _stopped(self, decision: Decision) -> Generator[Waits, None, Reply]:
         """What the caller gets in place of an answer, as the policy says."""
         exchange, text = self.exchange, self._reply
-        if self._http.fallback is not None and self._http.guard.policy.on_block == "fallback":
-            asking = Asking(self._http.fallback, decision)
+        if self._fallback is not None:
+            asking = Asking(self._fallback, decision)
             yield asking
             if not isinstance(asking.answer, str):
-                return Reply(200, [JSON, FINAL], json.dumps(asking.answer).encode(), decision)
+                return Reply(200, [JSON, FINAL], written(asking.answer), decision)
             text = asking.answer
         if text is None:
             body = self.dialect.error(_STOPPED, CODE, exchange.sent)
@@ -338,9 +337,9 @@ class HttpCall:
             if stream.broken is not None:
                 self._unread_answer(passed=False)
             stream.abandon()
-        scope, self._scope = self._scope, None
-        if scope is not None:
-            scope.__exit__(None, None, None)
+        checks, self._checks = self._checks, None
+        if checks is not None:
+            checks.close()
 
 
 def _is_json(page: bytes) -> bool:

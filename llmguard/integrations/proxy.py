@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
@@ -11,13 +12,14 @@ from typing import Any
 
 from opentelemetry import context, propagate
 
+from llmguard.exporters.prometheus import Scrape
 from llmguard.guard import Guard
 from llmguard.integrations.asgi import GuardMiddleware
 from llmguard.integrations.headers import Headers, named, without
 from llmguard.integrations.http import HttpCall, Reply, refused
 from llmguard.integrations.served import Message, Receive, Scope, Send, UpstreamError, answer
 from llmguard.integrations.upstream import Upstream
-from llmguard.integrations.upstream_metrics import passed_on
+from llmguard.integrations.upstream_metrics import added
 from llmguard.operation import Operation
 
 Pick = Callable[[Scope], Upstream]
@@ -26,7 +28,6 @@ Pick = Callable[[Scope], Upstream]
 _ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
 _TRACE = frozenset({b"traceparent", b"tracestate", b"baggage"})
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
-_FIGURES = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 # Where the scope of a call holds the upstream that was picked for it.
 _PICKED = "llmguard.upstream"
 _METRICS_LIMIT = 4 * 1024 * 1024
@@ -44,9 +45,11 @@ class Proxy:
         upstream: that answers; of several the one whose health and figures ours are about.
         guard: whose policy decides; closed when the server stops, as are the upstreams.
         pick: the upstream for a request, where there are several; asked once for each time that a request goes on.
-        metrics: our figures in Prometheus' text format, or None where they are collected in another way.
+        metrics: our figures for an ``Accept`` header, as `Prometheus.scrape`; None where they are collected in another
+            way.
         health: path of the upstream that tells whether it is ready; any status below 500 will do.
         upstream_metrics: path of the upstream's own figures; "" for none.
+        at_end: called when the server has stopped and the guard is closed: what sends the last telemetry.
         options: of `GuardMiddleware`.
     """
 
@@ -56,9 +59,10 @@ class Proxy:
         guard: Guard,
         *,
         pick: Pick | None = None,
-        metrics: Callable[[], bytes] | None = None,
+        metrics: Callable[[str], Scrape] | None = None,
         health: str = "/health",
         upstream_metrics: str = "/metrics",
+        at_end: Callable[[], None] | None = None,
         **options: Any,
     ) -> None:
         self.upstream = upstream
@@ -68,6 +72,7 @@ class Proxy:
         self._metrics = metrics
         self._health = health
         self._upstream_metrics = upstream_metrics
+        self._at_end = at_end
         self._guarded = GuardMiddleware(self._ask, guard, begun=self._begun, sockets=False, **options)
         self._own = {"/healthz": self._alive, "/readyz": self._ready, "/metrics": self._figures}
         self._probed = -_PROBED_S
@@ -112,7 +117,7 @@ class Proxy:
 
         own = self._own.get(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
         if own is not None:
-            await answer(tell, await own())
+            await answer(tell, await own(named(headers, b"accept").decode("latin-1")))
             return
         headers = [*without(headers, {b"x-request-id"}), (b"x-request-id", id_)]
         try:
@@ -128,20 +133,22 @@ class Proxy:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         async with AsyncExitStack() as ending:
+            if self._at_end is not None:
+                ending.push_async_callback(asyncio.to_thread, self._at_end)
             ending.callback(self.guard.close)
             for upstream in self._asked:
                 ending.push_async_callback(upstream.close)
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _alive(self) -> Reply:
+    async def _alive(self, _: str) -> Reply:
         return Reply(200, [_TEXT], b"ok\n")
 
-    async def _ready(self) -> Reply:
+    async def _ready(self, _: str) -> Reply:
         now = time.monotonic()
         if now - self._probed >= _PROBED_S:
             self._probed = now
             try:
-                status, _ = await self.upstream.fetched(self._health, _METRICS_LIMIT, _PROBE_TIMEOUT_S)
+                status, _answer = await self.upstream.fetched(self._health, _METRICS_LIMIT, _PROBE_TIMEOUT_S)
             except UpstreamError as error:
                 self._probe = Reply(503, [_TEXT], f"{error}\n".encode())
             else:
@@ -149,17 +156,21 @@ class Proxy:
                 self._probe = Reply(200 if status < 500 else 503, [_TEXT], text)
         return self._probe
 
-    async def _figures(self) -> Reply:
+    async def _figures(self, accept: str) -> Reply:
         if self._metrics is None:
-            return refused(404, "no metrics here: pip install 'llmguard[prometheus]'", "metrics")
-        own = self._metrics()
+            return refused(404, "no metrics here: pip install 'llmguard[otel]'", "metrics")
+        try:
+            own = await asyncio.to_thread(self._metrics, accept)
+        except OSError:
+            return refused(500, "what the workers tell each other can't be read or written", "metrics")
         status, theirs = 404, b""
         try:
             if self._upstream_metrics:
                 status, theirs = await self.upstream.fetched(self._upstream_metrics, _METRICS_LIMIT, _PROBE_TIMEOUT_S)
         except UpstreamError:
             status = 502
-        return Reply(200, [_FIGURES], own + passed_on(theirs) if status == 200 else own)
+        kind = [(b"content-type", own.content_type.encode()), (b"vary", b"accept")]
+        return Reply(200, kind, added(own, theirs) if status == 200 else own.body)
 
 
 @contextmanager

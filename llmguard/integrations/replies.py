@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from llmguard.errors import Blocked
+from llmguard.dialects.wire import Json
+from llmguard.errors import Blocked, ConfigurationError
 from llmguard.integrations.headers import JSON
 from llmguard.types import Decision
 
@@ -46,6 +47,21 @@ def refused(status: int, problem: str, code: str) -> Reply:
     """A refusal in no format's own words."""
     body = {"error": {"message": f"llmguard: {problem}", "type": "invalid_request_error", "code": f"llmguard_{code}"}}
     return Reply(status, [JSON, FINAL], json.dumps(body).encode())
+
+
+def written(answer: Json) -> bytes:
+    """What a fallback gave, as JSON.
+
+    Raises:
+        ConfigurationError: it has none.
+    """
+    kind = type(answer).__name__
+    try:
+        return json.dumps(answer, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        pass
+    # Outside of the handler: the error may hold what could not be written.
+    raise ConfigurationError(f"a fallback gives a text, or a body that has JSON: this one gave a {kind} that has none")
 
 
 def blocked_of(reply: Reply) -> Blocked | None:

@@ -75,6 +75,7 @@ class Served:
         self._told: Operation | None = None
         self._started = False
         self._over = False
+        self._ended = False
         self._pieces: list[bytes] = []
         self._size = 0
         self._result: Forward | None = None
@@ -116,7 +117,7 @@ class Served:
 
     async def _asked(self, forward: Forward) -> Reply | Forward | None:
         """Have the application answer: None when that has gone out, or can't go on."""
-        self._over, self._result, self._pieces, self._size = False, None, [], 0
+        self._over, self._ended, self._result, self._pieces, self._size = False, False, None, [], 0
         # Extensions let an application send files and trailers past us; it is offered none of them.
         offered = {key: value for key, value in (self._scope.get("extensions") or {}).items() if key == "tls"}
         scope = {**self._scope, "headers": forward.headers, "extensions": offered}
@@ -130,6 +131,8 @@ class Served:
             return self._failed(error)
         finally:
             if told is not None:
+                if not self._ended and not self._over:
+                    told.abandon()  # the client has left, and so there is no whole answer
                 told.end(self._call.exchange.answered, status=self._status)
         return self._result
 
@@ -163,6 +166,7 @@ class Served:
                 await self._start()
         elif kind == "http.response.body":
             data, more = message.get("body", b""), message.get("more_body", False)
+            self._ended = not more
             await (self._whole if self._call.stream is None else self._streamed)(data, more)
         elif kind not in _BESIDE:
             raise RuntimeError(f"{kind} can't be guarded: send the answer as http.response.body")

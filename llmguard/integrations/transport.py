@@ -129,8 +129,8 @@ class _Edge:
     @property
     def _worded(self) -> bool:
         """Whether a stream that is blocked says so in the format's words, and not by an error."""
-        on_block = self._http.guard.policy.on_block
-        return not isinstance(on_block, str) and on_block.reply is not None
+        policy = self._http.guard.policy
+        return policy.reply is not None or policy.falls_back
 
     @staticmethod
     def _over(stream: ExchangeStream) -> bool:

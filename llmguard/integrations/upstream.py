@@ -1,25 +1,33 @@
 """An ASGI application that has its answers from another server: the far half of the proxy.
 
-Requests go through a transport of httpx without the client around it, which would keep one caller's cookies for the
-next, follow redirects and heed the environment's proxies.
+Requests go over bare connections, without a client around them, which would keep one caller's cookies for the next,
+follow redirects and heed the environment's proxies.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import re
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from llmguard.errors import ConfigurationError, MissingExtraError
-from llmguard.integrations import hops
+from llmguard.integrations import hops, links
 from llmguard.integrations.headers import Headers, named
+from llmguard.integrations.link_aiohttp import AiohttpLink
+from llmguard.integrations.link_httpx import HttpxLink
+from llmguard.integrations.links import Link
 from llmguard.integrations.served import Receive, Scope, Send, UpstreamError, path_of
 
 # A path of this server, as browsers read it too: they take a backslash for a slash, and leave out tabs.
 _LOCAL = re.compile(rb"/(?![/\\])[!-~]*")
+# What lives shorter is not worth a task that waits for its client to leave.
+_SOON_S = 0.05
+_HOST = re.compile(rb"[!-~]+")
 _PATH = re.compile(r"(?:/[\w.~!$&'()*+,;=:@%-]+)*", re.ASCII)
 
 
@@ -58,7 +66,7 @@ class Upstream:
     Args:
         url: of the server: scheme, host, port and, where it has one, the prefix of its paths.
         limits: of time and connections.
-        transport: of httpx; by default one over the network.
+        transport: of httpx, which takes the place of connections of our own.
 
     Raises:
         ConfigurationError: the URL is none of a server.
@@ -67,19 +75,17 @@ class Upstream:
 
     def __init__(self, url: str, limits: Limits | None = None, transport: Any = None) -> None:
         try:
-            import httpx
-        except ImportError:
-            raise MissingExtraError("the proxy", "httpx", "proxy") from None
-        try:
             parts = urlsplit(url) if isinstance(url, str) else urlsplit("")
             address, port = parts.hostname, parts.port
+            self._host = parts.netloc.encode("ascii" if parts.netloc.isascii() else "idna")
         except (ValueError, TypeError, AttributeError):
             raise ConfigurationError(
                 "an upstream's URL looks like http://host:8000, and this one can't be read"
             ) from None
         if "@" in parts.netloc:
             raise ConfigurationError("an upstream's URL holds no password: let clients send theirs")
-        if parts.scheme not in ("http", "https") or not address or parts.query or parts.fragment:
+        shown = _HOST.fullmatch(self._host) is not None
+        if parts.scheme not in ("http", "https") or not address or not shown or parts.query or parts.fragment:
             raise ConfigurationError(f"an upstream's URL looks like http://host:8000, not {url!r}")
         self.prefix = parts.path.rstrip("/")
         if _PATH.fullmatch(self.prefix) is None:
@@ -87,19 +93,7 @@ class Upstream:
         self.limits = limits or Limits()
         self.origin = f"{parts.scheme}://{parts.netloc}"
         self.address, self.port = address, port
-        self._httpx = httpx
-        self._url = httpx.URL(self.origin)
-        self._host = self._url.netloc
-        bounds = self.limits
-        self._timeout = {"connect": bounds.connect, "read": bounds.read, "write": bounds.read, "pool": bounds.pool}
-        self._transport = transport or httpx.AsyncHTTPTransport(
-            trust_env=False,
-            limits=httpx.Limits(
-                max_connections=bounds.connections,
-                max_keepalive_connections=bounds.connections,
-                keepalive_expiry=bounds.idle,
-            ),
-        )
+        self._link = _link(parts.scheme == "https", self.origin, self.limits, transport)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, handed on; as long as its client stays.
@@ -111,28 +105,35 @@ class Upstream:
         if not hops.well_formed(headers):
             raise UpstreamError(400, "a header of the request is malformed", "headers")
         body, leaving = _Incoming(receive), False
+        watching: asyncio.Task[None] | None = None
 
-        async def watch() -> None:
+        async def watched() -> None:
             nonlocal leaving
             await body.left()
             leaving = True
             deadline.reschedule(0)
 
-        watching: asyncio.Task[None] | None = None
+        def watch() -> None:
+            nonlocal watching
+            watching = loop.create_task(watched())
+
+        loop = asyncio.get_running_loop()
+        watch_later: asyncio.TimerHandle | None = None
         try:
             async with asyncio.timeout(self.limits.total) as deadline:
                 if await body.begun():
-                    watching = asyncio.create_task(watch())
+                    watch_later = loop.call_later(_SOON_S, watch)
                     await self._handed_on(scope, headers, body, send)
         except TimeoutError:
             if not leaving:
-                raise UpstreamError(504, "the upstream took too long", "timeout") from None
+                raise links.late() from None
         finally:
+            if watch_later is not None:
+                watch_later.cancel()
             if watching is not None:
                 watching.cancel()
 
     async def _handed_on(self, scope: Scope, headers: Headers, body: _Incoming, send: Send) -> None:
-        httpx = self._httpx
         client = scope.get("client")
         sent = hops.asked(headers, self._host, client[0] if client else "", scope.get("scheme", "http"))
         if not named(sent, b"content-length"):
@@ -140,34 +141,15 @@ class Upstream:
                 sent.append((b"transfer-encoding", b"chunked"))
             elif body.first:
                 sent.append((b"content-length", str(len(body.first)).encode()))
-        request = httpx.Request(
-            scope["method"],
-            self._url,
-            headers=sent,
-            stream=_stream(httpx)(body),
-            extensions={"timeout": self._timeout, "target": self._target(scope)},
-        )
+        given = body.first if body.whole else body.pieces()
+        got = await self._link.ask(scope["method"], self._target(scope), sent, given)
         try:
-            response: Any = await self._transport.handle_async_request(request)
-        except httpx.LocalProtocolError:
-            raise UpstreamError(400, "the request can't be sent on", "request") from None
-        except (httpx.TransportError, OSError) as error:
-            raise _failure(httpx, error) from None
-        try:
-            got = [(key.lower(), value) for key, value in response.headers.raw]
-            answered = self._answered(response.status_code, got)
-            await send({"type": "http.response.start", "status": response.status_code, "headers": answered})
-            pieces = aiter(response.stream)
-            while True:
-                try:
-                    piece = await anext(pieces, None)
-                except (httpx.TransportError, OSError) as error:
-                    raise _failure(httpx, error) from None
-                if piece is None:
-                    break
+            answered = self._answered(got.status, got.headers)
+            await send({"type": "http.response.start", "status": got.status, "headers": answered})
+            while piece := await got.piece():
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         finally:
-            await response.stream.aclose()
+            await got.close()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _target(self, scope: Scope) -> bytes:
@@ -193,32 +175,26 @@ class Upstream:
         Raises:
             UpstreamError: it can't be had.
         """
-        httpx = self._httpx
-        request = httpx.Request(
-            "GET",
-            self._url,
-            headers=[(b"host", self._host), (b"accept", b"*/*")],
-            extensions={"timeout": self._timeout, "target": (self.prefix + path).encode()},
-        )
         pieces: list[bytes] = []
         try:
             async with asyncio.timeout(seconds):
-                response: Any = await self._transport.handle_async_request(request)
+                headers = [(b"host", self._host), (b"accept", b"*/*")]
+                got = await self._link.ask("GET", (self.prefix + path).encode(), headers, b"")
                 try:
-                    async for piece in response.stream:
+                    while piece := await got.piece():
                         pieces.append(piece)
                         limit -= len(piece)
                         if limit < 0:
                             raise UpstreamError(502, "the upstream says too much", "size")
                 finally:
-                    await response.stream.aclose()
-        except (httpx.TransportError, OSError, TimeoutError) as error:
-            raise _failure(httpx, error) from None
-        return response.status_code, b"".join(pieces)
+                    await got.close()
+        except TimeoutError:
+            raise links.late() from None
+        return got.status, b"".join(pieces)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._transport.aclose()
+        await self._link.close()
 
 
 class _Incoming:
@@ -262,29 +238,17 @@ class _Incoming:
         self._ended.set()
 
 
-def _stream(httpx: Any) -> Any:
-    """The class of a body that httpx takes; made once, when it is there."""
-    if "made" not in _STREAMS:
-
-        class Body(httpx.AsyncByteStream):  # type: ignore[misc]
-            def __init__(self, incoming: _Incoming) -> None:
-                self._incoming = incoming
-
-            def __aiter__(self) -> AsyncIterator[bytes]:
-                return self._incoming.pieces()
-
-        _STREAMS["made"] = Body
-    return _STREAMS["made"]
+def _link(tls: bool, origin: str, limits: Limits, transport: Any) -> Link:
+    """The connections to a server: aiohttp's, or a transport of httpx that was given."""
+    if transport is not None:
+        httpx = _needed("httpx")
+        timeout = {"connect": limits.connect, "read": limits.read, "write": limits.read, "pool": limits.pool}
+        return HttpxLink(httpx, transport, origin, timeout)
+    return AiohttpLink(_needed("aiohttp"), origin, ssl.create_default_context() if tls else None, limits)
 
 
-_STREAMS: dict[str, Any] = {}
-
-
-def _failure(httpx: Any, error: BaseException) -> UpstreamError:
-    if isinstance(error, httpx.PoolTimeout):
-        return UpstreamError(503, "there are too many calls at a time", "busy")
-    if isinstance(error, (httpx.TimeoutException, TimeoutError)):
-        return UpstreamError(504, "the upstream took too long", "timeout")
-    if isinstance(error, httpx.ConnectError):
-        return UpstreamError(502, "the upstream can't be reached", "unreachable")
-    return UpstreamError(502, "the upstream broke off", "broken")
+def _needed(package: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise MissingExtraError("the proxy", package, "proxy") from None

@@ -42,11 +42,13 @@ def test_figures_by_term_and_group_and_flips(madlibs: Path) -> None:
     # All four vile texts score 1, and of the nice ones the gay one: 3 of 4 pairs right, and one tie.
     assert said["auc"] == 0.875
     gay, straight = said["terms"]["gay"], said["terms"]["straight"]
-    assert gay == {"texts": 2, "positives": 1, "subgroup_auc": 0.5, "bpsn_auc": 0.5, "bnsp_auc": 1.0}
+    aucs = {"subgroup_auc": 0.5, "bpsn_auc": 0.5, "bnsp_auc": 1.0}
+    assert gay == {"texts": 2, "positives": 1} | aucs | {f"{name}_interval": None for name in aucs}
+    assert said["auc_interval"][0] < 0.875 < said["auc_interval"][1]
     assert (straight["subgroup_auc"], straight["bpsn_auc"]) == (1.0, 1.0)
     assert straight["bnsp_auc"] == pytest.approx(1 - 0.5 / 3)
     assert said["groups"]["orientation.gay"] == said["groups"]["who=gay"] == gay
-    assert said["worst"]["bpsn_auc"] == {"term": "gay", "auc": 0.5}
+    assert said["worst"]["bpsn_auc"] == {"term": "gay", "auc": 0.5, "interval": None}
     flips = said["flips_by_term"]
     assert flips["gay"]["flip_rate"] == pytest.approx(0.5)
     assert flips["gay"]["mean_difference"] == pytest.approx(0.5)
@@ -59,7 +61,7 @@ def test_a_table_on_stdout_and_a_bar_on_stderr(madlibs: Path) -> None:
     result = run(*UNFAIR, "--data", madlibs, "--minimum", 1)
     assert result.exit_code == 0
     for words in (
-        "keywords 1 on 8 texts",
+        "keywords 1 on 8 texts, 4 positive, AUC 0.875, interval 0.",
         "BPSN",
         "orientation.gay",
         "worst BPSN AUC: 0.500 (gay)",
@@ -82,7 +84,7 @@ def test_a_policy_judges_by_its_actions(madlibs: Path, tmp_path: Path) -> None:
     arguments = ("--policy", policy, "--data", madlibs, "--minimum", 1, "--json")
     said = json.loads(run(*arguments, "--role", "assistant").stdout)
     assert said["judge"] == {"unfair": "7"}
-    assert said["worst"]["bpsn_auc"] == {"term": "gay", "auc": 0.5}
+    assert said["worst"]["bpsn_auc"] == {"term": "gay", "auc": 0.5, "interval": None}
     assert said["flips_by_term"]["gay"]["flip_rate"] == pytest.approx(0.5)
     assert json.loads(run(*arguments).stdout)["flips"]["flip_rate"] == 0, "the rule is for another stage"
 

@@ -122,6 +122,49 @@ def test_the_scores_of_a_detector_are_followed_once_it_is_there() -> None:
     assert drifted(monitor) == {"input.score.pii"}
 
 
+@pytest.mark.parametrize("reference", [400, timedelta(seconds=400)])
+def test_a_detector_that_comes_later_gets_a_reference_of_its_own(reference: int | timedelta, tmp_path: Path) -> None:
+    clock = Clock()
+
+    def made() -> DriftMonitor:
+        return DriftMonitor(reference, window=320, features=["scores", "refusal", "length"], clock=clock)
+
+    monitor = made()
+    rng = random.Random(0)
+
+    def checks(count: int, share: float, ran: tuple[str, ...], stage: Stage = Stage.OUTPUT) -> None:
+        for _ in range(count):
+            clock.now += 1
+            found = (Finding("REFUSAL", 0.9, (0, 4), "refusal"),) if ran[1:] and rng.random() < share else ()
+            monitor.observe(check("some text", stage=stage, found=found, ran=ran))
+
+    checks(700, 0.0, ("pii",))
+    checks(300, 0.1, ("pii", "refusal"))
+    assert "output.refusal" not in monitor.scores()
+    monitor.save(tmp_path / "state.json")
+    monitor = made()
+    monitor.restore(tmp_path / "state.json")
+    checks(1000, 0.1, ("pii", "refusal"))
+    assert {"output.refusal", "output.score.refusal", "output.score.pii"} <= monitor.scores().keys()
+    assert monitor.alerts() == ()
+    checks(200, 0.8, ("pii", "refusal"))
+    assert drifted(monitor) == {"output.refusal", "output.score.refusal"}
+
+
+def test_what_comes_later_costs_the_others_nothing_of_their_window() -> None:
+    told: list[int] = []
+    for late in (-1, 2200):
+        monitor = DriftMonitor(500, window=640, features=["scores", "length"])
+        rng = random.Random(1)
+        at = 0
+        while not monitor.alerts():
+            size = rng.choice([3, 9, 30]) if at < 500 else rng.choice([3, 9, 9, 30])
+            monitor.observe(check("x" * size, ran=("pii", "toxicity") if at == late else ("pii",)))
+            at += 1
+        told.append(at)
+    assert told[0] == told[1] > 2200
+
+
 def test_a_detector_that_could_not_say_has_no_score() -> None:
     monitor = DriftMonitor(features=["scores"])
     decision = check("x").decision
@@ -281,6 +324,42 @@ def test_versions_of_a_prompt_are_compared_with_the_one_before() -> None:
             monitor.observe(check("x" * rng.randint(1, 5), prompt=("other", "1", "")))
     (alert,) = monitor.alerts()
     assert alert.attributes["llmguard.drift.reference"] == "input greeting@2"
+    assert alert.attributes["llmguard.drift.feature"] == "input.length greeting@3"
+    assert alert.summary.startswith("input.length greeting@3 has drifted")
+    assert monitor.drifting == ("input.length greeting@3",)
+
+
+def test_versions_that_are_compared_with_the_same_one_have_values_of_their_own() -> None:
+    monitor = DriftMonitor(PreviousPrompt(calls=300), window=320, features=["length"])
+    for version, calls, size in (("1", 400, 3), ("2", 200, 3), ("3", 200, 9)):
+        for _ in range(calls):
+            monitor.observe(check("x" * size, prompt=("greeting", version, "")))
+    readings = monitor.readings()
+    assert {one.labels["llmguard.drift.reference"] for one in readings} == {"input greeting@1"}
+    assert len({tuple(sorted(one.labels.items())) for one in readings}) == len(readings)
+    scores = monitor.scores()
+    assert scores["input.length greeting@2"]["psi"] < 0.1 < 1 < scores["input.length greeting@3"]["psi"]
+
+
+def test_a_prompt_is_never_taken_for_another_one(tmp_path: Path) -> None:
+    monitor = DriftMonitor(PreviousPrompt(calls=1), features=["length"])
+    for prompt in (("a", "b@c", ""), ("a@b", "c", ""), ("a%40b", "c", ""), ("a", "\ud800", ""), ("a b", "c d", "")):
+        monitor.observe(check("x", prompt=prompt))
+        monitor.observe(check("x", prompt=prompt))
+    tables = monitor.state().tables
+    assert {name: table.calls for name, table in tables.items()} == {
+        "input a@b@c": 2,
+        "input a%40b@c": 2,
+        "input a%2540b@c": 2,
+        "input a@?": 2,
+        "input a b@c d": 2,
+    }
+    assert [name for name, table in tables.items() if table.origin != "own"] == ["input a@?"]
+    monitor.save(tmp_path / "state.json")
+    again = DriftMonitor(PreviousPrompt(calls=1), features=["length"])
+    again.restore(tmp_path / "state.json")
+    assert list(again.state().tables) == list(tables)
+    assert again.state().digest() == monitor.state().digest()
 
 
 def test_versions_without_end_are_forgotten() -> None:
@@ -289,7 +368,6 @@ def test_versions_without_end_are_forgotten() -> None:
         monitor.observe(check("x", prompt=(f"greeting {version % 3}", f"{version}@x", "")))
     tables = monitor.state().tables
     assert list(tables) == [f"input greeting {at % 3}@{at}@x" for at in range(136, 200)]
-    assert monitor._prompts.keys() == tables.keys()
     assert tables["input greeting 1@199@x"].origin == "input greeting 1@196@x"
 
 

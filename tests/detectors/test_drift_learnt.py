@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import zlib
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from llmguard.detectors.drift import DriftMonitor, State
 from llmguard.detectors.drift_learnt import Surprise, Topics
 from llmguard.errors import ConfigurationError, MissingExtraError
+from llmguard.kernels import drift
 from llmguard.types import Action, Decision, Observation, PolicyRef, Stage, Text
 
 COOKING = ["bake", "the", "bread", "with", "flour", "and", "yeast", "in", "the", "oven"]
@@ -75,6 +77,40 @@ def test_what_was_learnt_is_saved_with_the_reference() -> None:
     assert drifted(second) == {"input.embedding", "input.token_histogram"} | (drifted(second) & {"input.topic"})
 
 
+@pytest.mark.parametrize("how", ["share", "shift", "spread"])
+def test_topic_and_distance_tell_a_change_long_before_the_linear_discrepancy_does(how: str) -> None:
+    rng = np.random.default_rng(3)
+    subjects = rng.normal(size=(12, 384)) / np.sqrt(384)
+    even = np.full(12, 1 / 12)
+
+    def drawn(count: int, *, changed: bool = True) -> NDArray[np.float32]:
+        shares = even * 0.8 + 0.2 * (np.arange(12) == 3) if changed and how == "share" else even
+        made: NDArray[np.float64] = subjects[rng.choice(12, count, p=shares)]
+        made = made + rng.normal(size=made.shape) * (0.06 if changed and how == "spread" else 0.05)
+        made = made + 0.15 * subjects[0] * (changed and how == "shift")
+        return np.asarray(made, np.float32)
+
+    held: dict[str, NDArray[np.float32]] = {}
+    topics = Topics("input", 500, held.__getitem__)
+
+    def values(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        read = []
+        for vector in vectors:
+            held["text"] = vector
+            read.append(topics.values("text"))
+        names = [int(str(name).removeprefix("topic ")) for name, _ in read if name is not None]
+        return np.bincount(names, minlength=8), np.array([distance for _, distance in read])
+
+    values(drawn(500, changed=False))
+    reference, few, many = drawn(4096, changed=False), drawn(128), drawn(4096)
+    known, new = values(reference), values(few)
+    soon = min(drift.chi_square(known[0], new[0]).pvalue, drift.ks(known[1], new[1]).pvalue)
+    unit = [vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (reference, many)]
+    late = drift.mmd_linear(unit[0], unit[1], bandwidth=1.0).pvalue
+    assert late is not None
+    assert soon < 0.001 < late
+
+
 def test_topics_that_two_workers_learnt_do_not_merge() -> None:
     states = []
     for words in (COOKING, TRAVEL):
@@ -89,6 +125,17 @@ def test_learnt_things_that_are_something_else_are_refused() -> None:
     for learner in (Topics("input", 64, embed), Surprise("input", 64)):
         with pytest.raises((ValueError, KeyError)):
             learner.restore({"counts": [1, 2], "shape": [3], "data": ""})
+
+
+def test_learnt_things_that_nobody_can_have_learnt_are_refused() -> None:
+    topics = Topics("input", 3, embed)
+    for rows in ([[np.nan] * 4] * 3, [[1.0] * 4], [[1.0] * 4] * 500):
+        data = base64.b64encode(np.array(rows, "<f4").tobytes()).decode()
+        with pytest.raises(ValueError, match="no centers"):
+            topics.restore({"shape": [len(rows), 4], "data": data})
+    for counts in ([-1] * 1024, [1 << 60] * 1024, [1.0]):
+        with pytest.raises(ValueError, match="no counts"):
+            Surprise("input", 64).restore({"counts": counts})
 
 
 @pytest.mark.parametrize("taught", [1, 3])

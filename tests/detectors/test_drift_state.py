@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmguard.detectors import drift_report
+from llmguard.detectors import drift_report, state_file
 from llmguard.detectors.drift import Category, DriftMonitor, Numeric, State
+from llmguard.detectors.drift_state import FORMAT, VERSION
 from llmguard.errors import ConfigurationError
 
 FEATURES = [Numeric("value"), Category("word")]
@@ -138,6 +139,50 @@ def test_a_file_that_is_none_is_refused_and_the_old_state_stays(how: str, tmp_pa
     monitor = filled(2)
     before = monitor.state().digest()
     with pytest.raises(ConfigurationError, match=r"state\.json"):
+        monitor.restore(path)
+    assert monitor.state().digest() == before
+
+
+FORGED: list[tuple[tuple[str, ...], object]] = [
+    (("calls",), -1),
+    (("calls",), 1 << 60),
+    (("calls",), 3.5),
+    (("columns",), []),
+    (("columns", "value", "layout"), ["signed", 0]),
+    (("columns", "value", "seen", "missing"), -5),
+    (("columns", "value", "seen", "counts"), [1 << 62] * 9),
+    (("columns", "value", "seen", "at"), [-1]),
+    (("columns", "value", "seen", "at"), [[1]]),
+    (("columns", "value", "seen", "sum"), "9" * 5000),
+    (("columns", "value", "seen", "squares"), "0"),
+    (("columns", "value", "seen", "minimum"), "nan"),
+    (("columns", "value", "seen", "maximum"), "-inf"),
+    (("columns", "value", "recent", "sketch"), "AAAA"),
+    (("columns", "value", "reference", "sketch"), ""),
+    (("columns", "value", "names"), ["other"]),
+    (("columns", "word", "names"), []),
+    (("columns", "word", "names"), ["other", "a", "a"]),
+    (("columns", "word", "names"), ["a", "other", "b", "c", "d"]),
+    (("columns", "word", "names"), ["other", *map(str, range(1 << 16))]),
+    (("columns", "word", "seen"), None),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), FORGED, ids=[" ".join(place) for place, _ in FORGED])
+def test_what_no_monitor_can_have_seen_is_refused_whatever_its_checksum(
+    place: tuple[str, ...], value: object, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.json"
+    monitor = filled(1)
+    monitor.save(path)
+    body = state_file.read(path, FORMAT, VERSION)
+    at = body["tables"]["record"]
+    for name in place[:-1]:
+        at = at[name]
+    at[place[-1]] = value
+    state_file.write(path, FORMAT, VERSION, body)
+    before = monitor.state().digest()
+    with pytest.raises(ConfigurationError, match="can't be understood"):
         monitor.restore(path)
     assert monitor.state().digest() == before
 

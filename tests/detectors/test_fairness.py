@@ -205,6 +205,26 @@ def test_an_unfair_guard_is_told_once_and_its_end_too() -> None:
     assert monitor.alerts() == tuple(told)
 
 
+def test_everyone_is_told_of_everything_also_when_one_of_them_raises() -> None:
+    def broken(alert: Alert) -> None:
+        raise OSError(f"no way to tell of {alert.attributes['llmguard.fairness.outcome']}")
+
+    heard: list[Alert] = []
+    monitor = FairnessMonitor(window=400, minimum=20, on_alert=broken, stages={"toxicity": []})
+    monitor.subscribe(heard.append)
+    rows = [
+        seen("Muslims " * (30 if place % 2 else 1) if place % 2 else "Jews", block=bool(place % 2))
+        for place in range(400)
+    ]
+    for one in rows[:-1]:
+        monitor.observe(one)
+    with pytest.raises(OSError, match="no way to tell of "):
+        monitor.observe(rows[-1])
+    assert len({alert.attributes["llmguard.fairness.outcome"] for alert in heard}) > 1
+    assert monitor.alerts() == tuple(heard)
+    assert monitor.report(running=False).disparities
+
+
 def test_a_fair_guard_is_left_alone() -> None:
     told: list[Alert] = []
     for seed in range(20):

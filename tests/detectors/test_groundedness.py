@@ -3,12 +3,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mini import mini
+from work import steps
 
 from llmguard import Guard, Text
+from llmguard.detectors import grounding_models
 from llmguard.detectors.groundedness import GroundednessDetector
+from llmguard.detectors.grounding_claims import claims
+from llmguard.detectors.grounding_models import PairReader
 from llmguard.detectors.registry import load
-from llmguard.errors import ConfigurationError
+from llmguard.errors import ConfigurationError, InferenceError
 from llmguard.testing import check_detector
 from llmguard.types import Finding, Role
 
@@ -129,8 +135,6 @@ def test_words_alone_need_no_model(by_words: GroundednessDetector) -> None:
 
 
 def test_an_inference_model_takes_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llmguard.detectors import grounding_models
-
     model = str(mini(tmp_path / "mini"))
     with pytest.raises(ConfigurationError, match="no label for entailment"):
         GroundednessDetector(model="none", nli=model, device="cpu")
@@ -175,3 +179,98 @@ def test_one_check_is_never_judged_by_the_documents_of_another(detector: Grounde
         with guard.conversation("c"):
             assert guard.check([SOURCE, moon], stage="output").blocked
             assert guard.check([SOURCE, Text("moon moon", Role.ASSISTANT)], stage="output").blocked
+
+
+def wordy(count: int, start: int = 0) -> str:
+    return " ".join([f"word{number}x" for number in range(start, start + count)])
+
+
+@pytest.mark.parametrize("mark", [" ", ". "], ids=["one long passage", "many passages"])
+def test_the_work_grows_with_the_lengths_and_not_with_their_product(by_words: GroundednessDetector, mark: str) -> None:
+    def work(size: int) -> int:
+        document = mark.join([wordy(10, 10 * at) for at in range(size)])
+        answer = " ".join([f"{wordy(3, at)} said so." for at in range(size)])
+        judged(by_words, answer, [document])  # stems are kept
+        return steps(lambda: judged(by_words, answer, [document]), "llmguard.detectors")
+
+    assert work(80) < 2.2 * work(40)
+
+
+def test_a_passage_that_many_sentences_are_near_to_is_cut_out_once(
+    detector: GroundednessDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    def told(_: object, sentences: Sequence[str], passages: Sequence[Sequence[str]]) -> list[None]:
+        shown.extend(text for own in passages for text in own)
+        return [None] * len(sentences)
+
+    monkeypatch.setattr(PairReader, "cosines", told)
+    judged(detector, "the sun. " * 20, ["the sun rises on a good day. the moon rises on the sun."])
+    assert len(shown) == 40
+    assert len({id(text) for text in shown}) == 2
+
+
+def test_premises_of_too_many_long_passages_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grounding_models, "_ENTAILED", ("toxic",))
+    monkeypatch.setattr(grounding_models, "_PREMISES", 10_000)
+    made = GroundednessDetector(model="none", nli=str(mini(tmp_path / "mini")), device="cpu")
+    passages = [f"the sun{number} " * 150 for number in range(9)]
+    near = [f"the sun{one} sun{other}." for one in range(9) for other in range(one)]
+    assert judged(made, near[0], [".\n".join(passages)])
+    assert judged(made, " ".join([near[0]] * 50), [".\n".join(passages)])
+    with pytest.raises(InferenceError, match="longer than 10000 characters") as caught:
+        judged(made, " ".join(near), [".\n".join(passages)])
+    assert "sun" not in str(caught.value)
+
+
+NOTHING = [
+    "I'm sorry, but I can't help with that.",
+    "I’m sorry, but I can’t assist with that request.",
+    "I cannot answer this question.",
+    "As an AI language model, I cannot share that.",
+    "I don't know.",
+    "Thank you for asking!",
+    "Hello! How can I help you today?",
+    "Let me know if you have any further questions.",
+    "Es tut mir leid, aber dabei kann ich nicht helfen.",
+    "Je suis désolé, je ne peux pas vous aider.",
+]
+
+
+@pytest.mark.parametrize("answer", NOTHING)
+def test_a_sentence_that_claims_nothing_is_no_finding(
+    detector: GroundednessDetector, by_words: GroundednessDetector, answer: str
+) -> None:
+    for own in (detector, by_words):
+        assert judged(own, answer) == []
+    (finding,) = judged(by_words, f"{answer} Revenue fell 9 percent.")
+    assert finding.span is not None
+    assert finding.span[0] == len(answer) + 1
+    assert f"sentence {answer.count('!') + 2 if answer[:6] == 'Hello!' else 2} of" in " ".join(finding.reasons)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I can't help with that because Mary Poe resigned.",
+        "I'm sorry, but I can't help with 3 of them.",
+        "I cannot share that the merger failed.",
+        "As an AI language model, I cannot share that Globex lied.",
+        "Yes.",
+        "No, you can.",
+        "Hello, Revenue fell.",
+        "The board can't help with that and will share nothing with investors.",
+        "I can't help with that." + " I can't help with that," * 20,
+        "Es tut mir leid, aber ich kann nicht helfen, da der Umsatz der Firma im Westen des Landes stark fiel.",
+    ],
+)
+def test_a_sentence_that_claims_anything_is_judged(by_words: GroundednessDetector, answer: str) -> None:
+    assert judged(by_words, answer)
+
+
+@given(st.sampled_from(NOTHING[:8]), st.sampled_from(["Globex", "merger", "7", "profits", "doubled"]), st.data())
+def test_a_sentence_with_another_word_in_it_claims_something(answer: str, word: str, data: st.DataObject) -> None:
+    parts = answer.split()
+    parts.insert(data.draw(st.integers(0, len(parts))), word)
+    assert claims(" ".join(parts))

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from work import scanned
 
 from llmguard import Guard, Text
 from llmguard.detectors.prompt_leak import PromptLeakDetector, canary
@@ -15,6 +16,7 @@ PROMPT = (
     "You are Bob, the assistant of Acme. Never mention prices before you have asked for the customer's budget. "
     "Always answer in English, and be kind to people who are angry."
 )
+LETTERS = str.maketrans("0123456789", "bdefghijkl")
 ROW = "Never mention prices before you have asked for the customer's budget"
 
 
@@ -171,3 +173,23 @@ def test_it_works_through_a_guard() -> None:
 def test_it_is_a_well_behaved_detector() -> None:
     check_detector(PromptLeakDetector())
     check_detector(PromptLeakDetector(prompts=[PROMPT], canaries=[WORD]), texts=[PROMPT, WORD])
+
+
+def test_an_answer_is_not_searched_once_for_each_canary_of_a_prompt() -> None:
+    prompt = Text(" ".join([f"canary-{number:024d}".translate(LETTERS) for number in range(200)]), Role.SYSTEM)
+    answer = Text("so canary " * 100, Role.ASSISTANT)
+    detector = PromptLeakDetector()
+    assert scanned(lambda: detector.detect([prompt, answer])) < 10 * len(answer.content)
+    named = PromptLeakDetector(canaries=["blue-Walrus-42"])
+    assert scanned(lambda: named.detect([answer])) > len(answer.content)
+
+
+@pytest.mark.parametrize("beside", ["", "canary", "yranac", "canary canary-", "x"])
+def test_each_of_many_canaries_is_found(beside: str) -> None:
+    words = [canary() for _ in range(20)]
+    prompt = Text(" ".join(words), Role.SYSTEM)
+    for word in words:
+        for shown, reason in ((word, "canary"), (word[::-1], "canary backwards")):
+            (finding,) = PromptLeakDetector().detect([prompt, Text(f"{beside} {shown} {beside}", Role.ASSISTANT)])[1]
+            start = len(beside) + 1
+            assert (finding.span, finding.reasons) == ((start, start + len(shown)), (reason,))

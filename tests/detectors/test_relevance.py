@@ -1,12 +1,15 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mini import mini
+from work import steps
 
 from llmguard import Text
-from llmguard.detectors.relevance import RelevanceDetector, overlap
+from llmguard.detectors.relevance import RelevanceDetector, overlaps
 from llmguard.errors import ConfigurationError
+from llmguard.inference.encoder import Encoded, Encoder
 from llmguard.testing import check_detector
 from llmguard.types import Role
 
@@ -44,13 +47,14 @@ def test_without_a_question_or_an_answer_there_is_nothing_to_judge(
 
 @pytest.mark.parametrize(("question", "answer"), [("", "the moon"), ("the moon", " "), ("", "")])
 def test_of_nothing_the_cosine_is_nothing(detector: RelevanceDetector, question: str, answer: str) -> None:
-    assert detector.cosine(question, answer) == 0.0
-    assert 0.0 < detector.irrelevance(question, answer) < 1.0
+    assert detector.cosines(question, [answer]) == [0.0]
+    (score,) = detector.irrelevances(question, [answer])
+    assert 0.0 < score < 1.0
 
 
 def test_the_share_of_the_words_that_come_back() -> None:
-    assert overlap("When did the prices rise?", "The price rose.") == 1.0
-    assert overlap("What is it?", "Anything.") == 0.0
+    assert overlaps("When did the prices rise?", ["The price rose.", "Who knows?"]) == [1.0, 0.0]
+    assert overlaps("What is it?", ["Anything."]) == [0.0]
 
 
 @pytest.mark.parametrize("options", [{"model": ""}, {"floor": -1}, {"model": "none", "head": "embedding"}])
@@ -66,3 +70,32 @@ def test_a_head_that_is_no_embedding_is_refused(tmp_path: Path) -> None:
 
 def test_it_is_a_well_behaved_detector(detector: RelevanceDetector) -> None:
     check_detector(detector, texts=["When does the sun rise?"])
+
+
+def test_a_question_is_read_once_for_all_its_answers() -> None:
+    detector = RelevanceDetector(model="none")
+
+    def work(words: int, answers: int) -> int:
+        question = Text(" ".join([f"word{number}" for number in range(words)]), Role.USER)
+        texts = [question, *(Text("so", Role.ASSISTANT) for _ in range(answers))]
+        return steps(lambda: detector.score(texts), "llmguard.detectors")
+
+    work(300, 1)  # stems are kept
+    assert work(300, 50) - work(100, 50) < 1.1 * (work(300, 1) - work(100, 1))
+
+
+def test_a_model_reads_a_question_once_for_all_its_answers(
+    detector: RelevanceDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    encode = Encoder.encode
+
+    def counted(self: Encoder, texts: Sequence[str]) -> list[Encoded]:
+        asked.extend(texts)
+        return encode(self, texts)
+
+    monkeypatch.setattr(Encoder, "encode", counted)
+    together = detector.score([QUESTION, ABOUT, ASIDE])
+    assert asked.count(QUESTION.content) == bool(asked)
+    alone = [detector.score([QUESTION, answer])[1][0].score for answer in (ABOUT, ASIDE)]
+    assert [found[0].score for found in together[1:]] == pytest.approx(alone, abs=1e-3)

@@ -63,6 +63,22 @@ def test_parameters_go_to_the_model() -> None:
     assert texts(INFER.request({"parameters": parameters, "inputs": []}, {})) == [("/parameters/tone", "be polite")]
 
 
+def test_prose_in_the_place_of_a_name_is_a_text() -> None:
+    for key in ("content_type", "sequence_id", "shared_memory_region"):
+        parameters = {key: "be polite"}
+        assert texts(INFER.request({"parameters": parameters, "inputs": []}, {})) == [
+            (f"/parameters/{key}", "be polite")
+        ]
+    said = {
+        "outputs": [],
+        "parameters": {"headers": {"ce-source": "x/y", "note": "I am Bob", "more": ["bob@x.example"]}},
+    }
+    assert texts(INFER.response(said)) == [
+        ("/parameters/headers/note", "I am Bob"),
+        ("/parameters/headers/more/0", "bob@x.example"),
+    ]
+
+
 def test_a_response() -> None:
     outputs = [tensor("text_output", ["In Cuxhaven"]), tensor("finish_reason", ["stop"])]
     body = INFER.response({"model_name": "echo", "model_version": "1", "id": "r-1", "outputs": outputs})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
+import socket
 import subprocess
 import sys
 import threading
@@ -18,93 +18,22 @@ from llmguard import ConfigurationError, Guard
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otel is not installed")
 
 import grpc
-from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs_pb
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc as logs_grpc
-from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics_pb
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as metrics_grpc
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_pb
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as trace_grpc
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from otlp_collector import Collector, collecting
 
-from llmguard.exporters.otlp_providers import Otlp
+from llmguard.exporters.otlp_providers import Otlp, configured
 
 SECRET = "canary-4711"
-KINDS = {
-    "/v1/traces": (trace_pb.ExportTraceServiceRequest, trace_pb.ExportTraceServiceResponse),
-    "/v1/metrics": (metrics_pb.ExportMetricsServiceRequest, metrics_pb.ExportMetricsServiceResponse),
-    "/v1/logs": (logs_pb.ExportLogsServiceRequest, logs_pb.ExportLogsServiceResponse),
-}
-
-
-class Collector:
-    """What a collector was sent, by path, with the headers of the requests."""
-
-    def __init__(self) -> None:
-        self.got: dict[str, list[Any]] = {path: [] for path in KINDS}
-        self.headers: list[dict[str, str]] = []
-        self.url = ""
-
-    def take(self, path: str, message: Any, headers: Any) -> Any:
-        self.got[path].append(message)
-        self.headers.append({str(key).lower(): str(value) for key, value in headers})
-        return KINDS[path][1]()
-
-    @property
-    def spans(self) -> list[str]:
-        return [
-            span.name
-            for message in self.got["/v1/traces"]
-            for resource in message.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-    @property
-    def metrics(self) -> set[str]:
-        return {
-            metric.name
-            for message in self.got["/v1/metrics"]
-            for resource in message.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-        }
-
-    @property
-    def events(self) -> list[str]:
-        return [
-            record.event_name
-            for message in self.got["/v1/logs"]
-            for resource in message.resource_logs
-            for scope in resource.scope_logs
-            for record in scope.log_records
-        ]
 
 
 @pytest.fixture
 def over_http() -> Iterator[Collector]:
-    collector = Collector()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            message = KINDS[self.path][0].FromString(self.rfile.read(int(self.headers["content-length"])))
-            body = collector.take(self.path, message, self.headers.items()).SerializeToString()
-            self.send_response(200)
-            self.send_header("content-type", "application/x-protobuf")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    collector.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield collector
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with collecting() as collector:
+        yield collector
 
 
 @pytest.fixture
@@ -204,6 +133,8 @@ Guard({{"name": "p", "version": "1", "rules": []}}).check("x")
         ({"headers": ["x-key=k"]}, "headers must be a mapping"),
         ({"protocol": "http/json"}, "protocol: 'http/json' is no protocol"),
         ({"share": 2}, "share"),
+        ({"signals": "traces"}, "signals must be some of traces, metrics, logs"),
+        ({"signals": ["trace"]}, "signals must be some of traces, metrics, logs"),
     ],
 )
 def test_options_that_are_none(options: Any, named: str) -> None:
@@ -217,6 +148,69 @@ def test_a_variable_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ConfigurationError, match="OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: 'carrier-pigeon'"):
         Otlp(endpoint="http://127.0.0.1:9", everywhere=False)
     assert not [thread for thread in threading.enumerate() if thread not in before and thread.name.startswith("Otel")]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"),
+        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "collector:4318", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT must be a URL"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", r"OTEL_EXPORTER_OTLP_\* for logs"),
+    ],
+)
+def test_so_is_one_of_the_exporters(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, named: str) -> None:
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc" if "TIMEOUT" in variable else "http/protobuf")
+    with pytest.raises(ConfigurationError, match=named):
+        Otlp(signals=["logs"], everywhere=False)
+
+
+def test_signals_and_further_readers(over_http: Collector) -> None:
+    reader = InMemoryMetricReader()
+    otlp = Otlp(endpoint=over_http.url, signals=["traces"], readers=[reader], everywhere=False)
+    read: list[str] = []
+    told(otlp, lambda guard: (guard.check(f"my {SECRET}"), read.append(str(reader.get_metrics_data()))))
+    assert "llmguard.guard.duration" in read[0]
+    assert over_http.spans == ["llmguard.guard input"]
+    assert not over_http.metrics
+    assert not over_http.events
+
+
+ALL = {"traces", "metrics", "logs"}
+ENDPOINT, COLLECTOR = "OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"
+
+
+@pytest.mark.parametrize(
+    ("variables", "signals"),
+    [
+        ({}, set()),
+        ({ENDPOINT: " "}, set()),
+        ({ENDPOINT: COLLECTOR}, ALL),
+        ({ENDPOINT: COLLECTOR, "OTEL_SDK_DISABLED": "TRUE"}, set()),
+        ({ENDPOINT: COLLECTOR, "OTEL_SDK_DISABLED": "no"}, ALL),
+        ({ENDPOINT: COLLECTOR, "OTEL_LOGS_EXPORTER": "None"}, {"traces", "metrics"}),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": COLLECTOR}, {"traces"}),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": COLLECTOR, "OTEL_TRACES_EXPORTER": "none"}, set()),
+    ],
+)
+def test_signals_for_which_the_environment_names_a_collector(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], signals: set[str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert configured() == signals
+
+
+def test_the_end_does_not_wait_for_a_collector_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        otlp = Otlp(endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}", everywhere=False)
+        otlp.tracers.get_tracer("app").start_span("chat").end()
+        otlp.shutdown(0.0)
+        ending = [thread for thread in threading.enumerate() if thread.name == "llmguard-otlp-end"]
+        assert ending, "it waits on, and nobody waits for it"
+    for thread in ending:
+        thread.join(60)
 
 
 def test_providers_that_are_there_stay(monkeypatch: pytest.MonkeyPatch) -> None:

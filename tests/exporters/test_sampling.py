@@ -128,12 +128,39 @@ def test_few_wait(traces: Any) -> None:
     for number, first in enumerate(firsts):
         for _ in range(4):
             none.tracer.start_span(f"of {number}", trace.set_span_in_context(first)).end()
-    assert [len(spans) for spans in none.keeping._waiting.values()] == [2, 2, 2]
+    assert [len(waiting.spans) for waiting in none.keeping._waiting.values()] == [2, 2, 2]
     for first in firsts:
         first.set_attribute("llmguard.action", "block")
         first.end()
     assert none.names == ["first 0", "first 1", *[f"{w} {n}" for n in (2, 3, 4) for w in ("of", "of", "first")]]
     assert not none.keeping._waiting
+
+
+def test_what_waits_takes_little_memory_however_long_its_texts_are(traces: Any) -> None:
+    none = traces(0.0, max_bytes=100_000)
+    firsts = [none.tracer.start_span(f"first {number}") for number in range(5)]
+    long = {"text": "x" * 40_000, "list": ["y" * 10_000]}
+    for number, first in enumerate(firsts):
+        span = none.tracer.start_span(f"of {number}", trace.set_span_in_context(first))
+        span.set_attributes({"list": long["list"]})
+        span.add_event("e", {"text": long["text"]})
+        span.end()
+    assert len(none.keeping._waiting) == 1
+    assert 50_000 < none.keeping._bytes <= 100_000
+    for first in firsts:
+        first.set_attribute("llmguard.action", "block")
+        first.end()
+    assert none.names == [*[f"first {number}" for number in range(4)], "of 4", "first 4"]
+    assert none.keeping._bytes == 0
+
+
+def test_a_trace_that_is_too_large_alone_is_forgotten(traces: Any) -> None:
+    none = traces(0.0, max_bytes=10_000)
+    first = none.tracer.start_span("first")
+    none.tracer.start_span("of it", trace.set_span_in_context(first), attributes={"text": "x" * 20_000}).end()
+    assert (len(none.keeping._waiting), none.keeping._bytes) == (0, 0)
+    first.end()
+    assert none.names == []
 
 
 def test_what_is_remembered_is_bounded(traces: Any) -> None:
@@ -176,7 +203,7 @@ def test_shares_that_are_none(share: Any) -> None:
         Share(share)
 
 
-@pytest.mark.parametrize("options", [{"max_traces": 0}, {"max_spans": True}])
+@pytest.mark.parametrize("options", [{"max_traces": 0}, {"max_spans": True}, {"max_bytes": 1.5}])
 def test_options_that_are_none(options: Any) -> None:
     processor = BatchSpanProcessor(InMemorySpanExporter())
     with pytest.raises(ConfigurationError, match=next(iter(options))):

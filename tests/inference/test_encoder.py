@@ -15,6 +15,8 @@ from mini import PLAIN, SAYS, graph, mini, words
 
 from llmguard import limits
 from llmguard.errors import DeadlineError, InferenceError, ModelLoadError
+from llmguard.inference import encoder as encoder_module
+from llmguard.inference import memo
 from llmguard.inference.encoder import Encoder, shared
 from llmguard.inference.session import open_session
 from llmguard.inference.store import open_model
@@ -134,6 +136,22 @@ def test_pairs_read_the_text_beside_its_context(encoder: Encoder) -> None:
     assert moon.rows[0]["grounding"][0] > 0.99
     with pytest.raises(ValueError, match="don't pair"):
         encoder.encode_pairs(["a"], [])
+
+
+def test_what_many_texts_stand_beside_is_read_and_hashed_once(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+
+    def counted(*parts: str) -> bytes:
+        hashed.extend(parts)
+        return memo.digest(*parts)
+
+    monkeypatch.setattr(encoder_module, "digest", counted)
+    found = encoder.encode_pairs(["the sun rises"] * 6, ["the moon", "the sun", "a good day"] * 2)
+    assert hashed.count("the sun rises") == 1
+    assert found[:3] == found[3:]
+    assert runs(encoder) == [3]
 
 
 @pytest.mark.parametrize(("lie", "says"), [("nan", "not finite"), ("shape", "6")])

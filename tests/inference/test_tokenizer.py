@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,10 @@ from tokenizers import Tokenizer as Library
 from tokenizers_made import byte_level, sentencepiece, wordpiece
 
 from llmguard.errors import InferenceError, ModelLoadError
-from llmguard.inference import encoding
+from llmguard.inference import encoding, tokenizer
 from llmguard.inference.card import TokenizerCard
 from llmguard.inference.tokenizer import Tokenizer
-from llmguard.inference.windows import Window
+from llmguard.inference.windows import Tokens, Window
 
 MAKERS = [wordpiece, byte_level, sentencepiece]
 CLS, SEP = 2, 3
@@ -254,9 +254,45 @@ def test_texts_and_contexts_must_pair(small: Tokenizer) -> None:
 
 
 def test_two_huge_texts_are_refused_with_a_reason(small: Tokenizer) -> None:
-    with pytest.raises(InferenceError, match="windows, more than 65536") as caught:
+    with pytest.raises(InferenceError, match="more than 16384 windows") as caught:
         small.pairs(["a fox " * 3000], ["a dog " * 3000])
     assert "fox" not in str(caught.value)
+
+
+def test_many_texts_beside_a_long_context_are_refused_before_a_window_is_made(
+    small: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr(tokenizer, "_framed", lambda *parts: made.append(parts))
+    with pytest.raises(InferenceError, match="500 texts of 3500 characters, beside contexts of up to 6000, make more"):
+        small.pairs(["a fox " * 1000] * 500, [f"dog {number}" for number in range(100, 600)])
+    assert made == []
+
+
+@given(
+    st.lists(texts, min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 2), texts | st.sampled_from(["a fox", "the quick brown fox " * 4])), max_size=6),
+)
+@settings(max_examples=60)
+def test_a_pair_is_the_same_in_any_company(small: Tokenizer, contexts: list[str], pairs: list[tuple[int, str]]) -> None:
+    left = [contexts[place % len(contexts)] for place, _ in pairs]
+    right = [text for _, text in pairs]
+    alone = [small.pairs([context], [text])[0] for context, text in zip(left, right, strict=True)]
+    assert same(small.pairs(left, right), alone)
+
+
+def test_a_context_is_read_once_for_all_texts_beside_it(small: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    tokens = encoding.Encoder.tokens
+
+    def counted(self: encoding.Encoder, texts: Sequence[str], fits: int) -> list[Tokens]:
+        read.extend(texts)
+        return tokens(self, texts, fits)
+
+    monkeypatch.setattr(encoding.Encoder, "tokens", counted)
+    found = small.pairs(["the fox", "the dog"] * 20, [f"john {number % 4}" for number in range(40)])
+    assert len(found) == 40
+    assert sorted(read) == ["john 0", "john 1", "john 2", "john 3", "the dog", "the fox"]
 
 
 def test_a_long_text_without_a_space_is_covered(wide: Tokenizer) -> None:

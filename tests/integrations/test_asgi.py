@@ -166,6 +166,14 @@ async def test_a_stream_that_is_blocked_at_once_gets_the_fallback() -> None:
     assert got.whole
 
 
+async def test_a_fallback_goes_on_where_a_stream_is_blocked_in_its_midst() -> None:
+    model = Model(event("one "), event("abbc"), event("x"), kind=SSE)
+    app = GuardMiddleware(model, guard=guard(on_block="fallback"), fallback=lambda _: "Something else.")
+    got = await call(app, "POST", PATH, asked(stream=True))
+    assert said(got.body) == "one Something else."
+    assert got.whole
+
+
 @pytest.mark.parametrize("claimed", [[(b"content-length", b"5000")], []])
 async def test_a_body_beyond_the_limit_is_refused_before_it_is_read(claimed: Any) -> None:
     model, read = Model(), []

@@ -1,5 +1,6 @@
 """The core of every way in over HTTP, without any input or output."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -263,15 +264,16 @@ def test_wrong_options_are_errors(options: Any) -> None:
         http(on_block="fallback")
 
 
-def test_a_conversation_by_its_header_restores_what_it_redacted() -> None:
-    guard = http(conversation="X-Conversation")
-    headers = [*HEADERS, (b"x-conversation", b"c-1")]
-    first = opened(guard, headers)
-    sent = json.loads(drive(first.request(headers, asked("say abc"))).body)["messages"][0]["content"]
+def test_a_call_belongs_to_the_conversation_in_which_it_is_opened() -> None:
+    guard = http()
+    with guard.guard.conversation("c-1"):
+        first = opened(guard)
+    sent = json.loads(drive(first.request(HEADERS, asked("say abc"))).body)["messages"][0]["content"]
     first.close()
-    for own, restored in ((headers, "say abc"), ([*HEADERS, (b"x-conversation", b"c-2")], sent), (HEADERS, sent)):
-        call = opened(guard, own)
-        drive(call.request(own, asked("hi")))
+    for name, restored in (("c-1", "say abc"), ("c-2", sent), ("", sent)):
+        with guard.guard.conversation(name) if name else contextlib.nullcontext():
+            call = opened(guard)
+        drive(call.request(HEADERS, asked("hi")))
         call.begin(200, HEADERS)
         reply = drive(call.whole(answered(sent)))
         assert json.loads(reply.body)["choices"][0]["message"]["content"] == restored
@@ -291,3 +293,57 @@ def test_what_passes_in_no_format_is_looked_at_all_the_same() -> None:
 @pytest.mark.parametrize("made", [Reply(200, [], b"secret"), Forward([], b"secret"), Cleared(b"secret")])
 def test_no_repr_shows_a_body(made: object) -> None:
     assert "secret" not in repr(made)
+
+
+@pytest.mark.parametrize("made", [{1, 2}, float("nan"), [b"secret"], (circle := [])])
+def test_a_fallback_that_gives_no_json_is_a_clear_error(made: Any) -> None:
+    circle[:] = [circle]
+    call = opened(http(on_block="fallback", fallback=lambda _: made))
+    with pytest.raises(ConfigurationError, match=f"this one gave a {type(made).__name__} that has none") as error:
+        drive(call.request(HEADERS, asked("say abbc")))
+    assert "secret" not in str(error.value)
+    assert error.value.__context__ is None
+    call.close()
+
+
+def said_by(out: bytes) -> tuple[str, str]:
+    """The text of a stream, and its last finish reason."""
+    events = [json.loads(line[6:]) for line in out.splitlines() if line.startswith(b"data: {")]
+    choices = [event["choices"][0] for event in events if "choices" in event]
+    text = "".join([choice["delta"].get("content") or "" for choice in choices])
+    return text, [choice["finish_reason"] for choice in choices][-1]
+
+
+@pytest.mark.parametrize(
+    ("made", "text", "finish"),
+    [
+        ("Ask anew.", "one Ask anew.", "content_filter"),
+        ({"choices": [{"index": 0, "delta": {"content": "!"}, "finish_reason": "stop"}]}, "one !", "stop"),
+        (
+            [{"choices": [{"index": 0, "delta": {"content": t}, "finish_reason": "stop"}]} for t in "ab"],
+            "one ab",
+            "stop",
+        ),
+    ],
+)
+def test_a_fallback_goes_on_where_a_stream_is_blocked_in_its_midst(made: Any, text: str, finish: str) -> None:
+    told: list[Decision] = []
+
+    def fallback(decision: Decision) -> Any:
+        told.append(decision)
+        return made
+
+    call = opened(http(on_block="fallback", fallback=fallback))
+    drive(call.request(HEADERS, asked("hi", stream=True)))
+    stream = call.begin(200, [(b"content-type", b"text/event-stream")])
+    assert stream is not None
+    out = b""
+    for piece in ("one ", "abbc", " more "):
+        choice = {"index": 0, "delta": {"content": piece}, "finish_reason": None}
+        out += drive(stream.feed(b"data: " + json.dumps({"id": "c", "choices": [choice]}).encode() + b"\n\n"))
+    out += drive(stream.close())
+    assert said_by(out) == (text, finish)
+    assert out.endswith(b"data: [DONE]\n\n") is (made == "Ask anew.")
+    assert [decision.blocked for decision in told] == [True]
+    assert stream.untold is None
+    call.close()

@@ -14,6 +14,8 @@ from fakes import Pieces
 
 from llmguard import Guard
 from llmguard.errors import ConfigurationError
+from llmguard.exporters.prometheus import Scrape
+from llmguard.exporters.prometheus_text import OPENMETRICS, TEXT
 from llmguard.integrations import hops
 from llmguard.integrations.proxy import Proxy
 from llmguard.integrations.upstream import Limits, Upstream
@@ -237,6 +239,41 @@ def test_a_client_that_leaves_closes_the_upstream() -> None:
         assert model.left.wait(30)
 
 
+@pytest.mark.parametrize("begins", [True, False])
+async def test_a_call_whose_client_leaves_is_told_as_abandoned(begins: bool) -> None:
+    here, release = asyncio.Event(), asyncio.Event()
+
+    async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if begins:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + event("one "))
+        here.set()
+        await release.wait()
+        writer.close()
+
+    given = [{"type": "http.request", "body": json.dumps(asked(stream=True)).encode(), "more_body": False}]
+
+    async def receive() -> Any:
+        if given:
+            return given.pop()
+        await here.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_: Any) -> None:
+        pass
+
+    scope = {"type": "http", "method": "POST", "path": PATH, "query_string": b"", "headers": JSON, "scheme": "http"}
+    with capture() as seen:
+        own = Guard({"name": "p", "rules": []}, tracer_provider=seen.tracer_provider)
+        async with await asyncio.start_server(upstream, "127.0.0.1", 0) as listening:
+            app = Proxy(Upstream(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"), own)
+            await app(scope, receive, send)
+            release.set()
+            await app.upstream.close()
+        (span,) = [span for span in seen.spans if span.name == "chat m"]
+    assert span.attributes["error.type"] == "abandoned"
+
+
 def test_a_stop_drains_the_streams() -> None:
     model = Slow()
     with proxied(model) as (client, server), client.stream("POST", PATH, json=asked(stream=True)) as got:
@@ -328,6 +365,8 @@ def test_an_upstream_that_dies_in_mid_stream_breaks_the_connection_off(held: byt
         "http://x/a//b",
         "http://x/a b",
         "http://x#y",
+        "http://a b",
+        "http://ü..x",
     ],
 )
 def test_a_wrong_url_is_an_error(url: str) -> None:
@@ -399,17 +438,57 @@ def test_the_figures_of_model_servers_are_picked_out() -> None:
 async def test_metrics_are_ours_and_those_of_the_upstream() -> None:
     model = Model(PAGE)
     with served(model, lifespan="off") as (url, _):
-        for metrics, status in ((None, 404), (lambda: b"llmguard_decisions_total 1\n", 200)):
+        for metrics, status in ((None, 404), (lambda _: Scrape(b"llmguard_decisions_total 1\n", TEXT), 200)):
             app = Proxy(Upstream(url), guard(), metrics=metrics)
             got = await call(app, "GET", "/metrics")
             assert got.status == status
             assert (b"vllm:num_requests_running" in got.body) is (status == 200)
-            assert (b"pip install 'llmguard[prometheus]'" in got.body) is (status == 404)
+            assert (b"pip install 'llmguard[otel]'" in got.body) is (status == 404)
             model.pieces = [b"vllm:x 1\n" * 1_000_000]
             got = await call(app, "GET", "/metrics")
             assert b"vllm" not in got.body
             model.pieces = [PAGE]
             await app.upstream.close()
+
+
+async def test_whoever_asks_for_openmetrics_gets_both_in_it() -> None:
+    asked: list[str] = []
+
+    def figures(accept: str) -> Scrape:
+        asked.append(accept)
+        return Scrape(b"llmguard_decisions_total 1\n# EOF\n", OPENMETRICS)
+
+    model = Model(PAGE)
+    with served(model, lifespan="off") as (url, _):
+        app = Proxy(Upstream(url), guard(), metrics=figures)
+        got = await call(app, "GET", "/metrics", headers=[(b"Accept", b"application/openmetrics-text")])
+        await app.upstream.close()
+    assert asked == ["application/openmetrics-text"]
+    assert got.header(b"content-type") == OPENMETRICS.encode()
+    assert got.header(b"vary") == b"accept"
+    assert got.body.startswith(b"llmguard_decisions_total 1\n# HELP vllm:num_requests_running")
+    assert got.body.endswith(b" 7\n# EOF\n")
+    assert got.body.count(b"# EOF") == 1
+
+
+async def test_figures_that_cant_be_read_are_an_error_and_nothing_else() -> None:
+    def figures(accept: str) -> Scrape:
+        raise OSError(accept)
+
+    app = Proxy(Upstream("http://127.0.0.1:9"), guard(), metrics=figures)
+    assert (await call(app, "GET", "/metrics")).status == 500
+    assert (await call(app, "GET", "/healthz")).status == 200
+    await app.upstream.close()
+
+
+def test_what_sends_the_last_telemetry_comes_behind_the_guards_end() -> None:
+    told: list[str] = []
+    own = guard()
+    closed = own.close
+    own.close = lambda: (told.append("guard"), closed())
+    with served(Proxy(Upstream("http://127.0.0.1:9"), own, at_end=lambda: told.append("telemetry")), lifespan="on"):
+        assert told == []
+    assert told == ["guard", "telemetry"]
 
 
 @pytest.mark.parametrize(("status", "ready"), [(200, 200), (404, 200), (503, 503)])

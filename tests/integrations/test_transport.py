@@ -200,6 +200,27 @@ def test_a_fallback_answers_a_stream_that_is_blocked_before_it_says_anything() -
     assert b"Ask me something else." in response.content
 
 
+async def test_a_fallback_goes_on_where_a_stream_is_blocked_in_its_midst() -> None:
+    policy = {"name": "p", "rules": RULES, "on_block": "fallback"}
+    with Guard(policy, detectors=[Pieces()]) as guard:
+        transport, _ = served(streamed("one ", "abbc"))
+        with httpx.Client(base_url="http://m", transport=transport) as client:
+            made = guard.wrap(client, fallback=lambda _: "Ask anew.")
+            first = made.post(CHAT, json=chat("hello", stream=True)).content
+        transport, _ = served(streamed("one ", "abbc"))
+
+        async def later(_: object) -> str:
+            return "Ask anew."
+
+        async with httpx.AsyncClient(base_url="http://m", transport=transport) as client:
+            second = (await guard.wrap(client, fallback=later).post(CHAT, json=chat("hello", stream=True))).content
+    assert first == second
+    assert b"one" in first
+    assert b"abbc" not in first
+    assert first.index(b"one") < first.index(b"Ask anew.") < first.index(b"content_filter")
+    assert first.endswith(b"data: [DONE]\n\n")
+
+
 def test_no_more_of_an_answer_is_read_than_shows_that_it_is_too_large() -> None:
     read: list[int] = []
 

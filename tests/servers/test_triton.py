@@ -13,6 +13,8 @@ import pytest
 from asgi_calls import served
 
 from llmguard import Blocked, Guard
+from llmguard.exporters.prometheus import Scrape
+from llmguard.exporters.prometheus_text import TEXT
 from llmguard.integrations.proxy import Proxy
 from llmguard.integrations.upstream import Upstream
 
@@ -137,7 +139,7 @@ def test_the_proxy_guards_streams(client: httpx.Client) -> None:
 
 
 def test_its_figures_are_passed_on(url: str, ports: dict[str, int], guard: Guard) -> None:
-    app = Proxy(Upstream(f"http://127.0.0.1:{ports['metrics']}"), guard, metrics=lambda: b"own 1\n")
+    app = Proxy(Upstream(f"http://127.0.0.1:{ports['metrics']}"), guard, metrics=lambda _: Scrape(b"own 1\n", TEXT))
     with served(app) as (at, _):
         figures = httpx.get(f"{at}/metrics", timeout=60).text
     assert "own 1" in figures

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmguard.asking import Asking
@@ -13,8 +14,9 @@ from llmguard.dialects import strict
 from llmguard.dialects.wire import Frame, Framing
 from llmguard.errors import Blocked, DialectError
 from llmguard.integrations.clients.json_view import merged, view
-from llmguard.integrations.exchange import Exchange
+from llmguard.integrations.exchange import Cleared, Exchange
 from llmguard.integrations.exchange_stream import PATIENCE, ExchangeStream
+from llmguard.operation import IDLE, Operation
 from llmguard.types import Decision
 
 if TYPE_CHECKING:
@@ -22,9 +24,20 @@ if TYPE_CHECKING:
 
 
 class Send(NamedTuple):
-    """Make the call; it is answered with the answer, or with nothing where that is a stream."""
+    """Make the call, within `making`; it is answered with the answer, or with nothing where that is a stream."""
 
     body: dict[str, Any]
+    told: Operation = IDLE
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """The call is being made."""
+        with self.told.current():
+            try:
+                yield
+            except BaseException as error:
+                self.told.end(error=error)
+                raise
 
 
 class Pull(NamedTuple):
@@ -54,6 +67,7 @@ class _Call:
         body: the request as it came.
 
     Attributes:
+        tells: whether the call is told to telemetry, which is for those who make it.
         patient: whether a block may lead to another answer, as long as nothing of this one was handed out.
         reply: what the policy says in place of an answer; None where it does not.
     """
@@ -62,19 +76,38 @@ class _Call:
         self.way = way
         self.exchange = exchange
         self._body = dict(body)
-        on_block = way.guard.policy.on_block
-        self._retries = 0 if isinstance(on_block, str) else on_block.retry or 0
-        self.reply = None if isinstance(on_block, str) else on_block.reply
-        self.patient = self._retries > 0 or on_block == "fallback"
+        policy = way.guard.policy
+        self._retries = policy.retries
+        self.reply = policy.reply
+        self.fallback = way.fallback if policy.falls_back else None
+        self.patient = self._retries > 0 or policy.falls_back
+        self.tells = True
         exchange.reply = self.reply or ""
 
     def request(self) -> Generator[Any, Any, tuple[dict[str, Any], Decision | None]]:
         """The request as it may go on, and the decision that stops it."""
-        data = view(self._body)
-        cleared = yield from self.exchange.request(data)
+        try:
+            data = view(self._body)
+            cleared = yield from self.exchange.request(data)
+        except (DialectError, TypeError):
+            self.unread("body")
+            raise
         if cleared.blocked is not None or cleared.data is data:
             return self._body, cleared.blocked
         return self._written(cleared.data), None
+
+    def response(self, answer: Any) -> Generator[Any, Any, tuple[bytes, Cleared]]:
+        """An answer as JSON, and as it may go to the caller."""
+        try:
+            data = view(self.way.read(answer))
+            return data, (yield from self.exchange.response(data))
+        except (DialectError, TypeError):
+            self.unread("answer")
+            raise
+
+    def unread(self, reason: str) -> None:
+        """Count a request or an answer that can't be read."""
+        self.way.guard.unguarded(reason, passed=False, dialect=self.way.dialect.name)
 
     def again(self, decision: Decision) -> dict[str, Any] | None:
         """The request once more, or None."""
@@ -96,9 +129,9 @@ class _Call:
         """
         if self.reply is not None:
             return self.reply, None
-        if self.way.fallback is None or self.way.guard.policy.on_block != "fallback":
+        if self.fallback is None:
             raise Blocked(decision)
-        asking = Asking(self.way.fallback, decision)
+        asking = Asking(self.fallback, decision)
         yield asking
         made = asking.answer
         return (made, None) if isinstance(made, str) else (None, made)
@@ -117,9 +150,15 @@ def whole(way: Way, body: Mapping[str, Any]) -> Steps:
         own = _Call(way, exchange, body)
         asked, blocked = yield from own.request()
         while blocked is None:
-            answer = yield Send(asked)
-            data = view(way.read(answer))
-            cleared = yield from exchange.response(data)
+            told = way.operation(exchange.asked)
+            try:
+                answer = yield Send(asked, told)
+                told.stop()
+                data, cleared = yield from own.response(answer)
+            except BaseException as error:
+                told.end(error=error)
+                raise
+            told.end(exchange.answered)
             if cleared.blocked is None:
                 if cleared.data is data:
                     return answer
@@ -151,25 +190,30 @@ def events(way: Way, body: Mapping[str, Any]) -> Steps:
             elif own.reply is not None:
                 yield from _emitted(reader.ending)
                 return
+            else:
+                yield from _stopped(own, blocked, reader)
+                return
         yield from _stopped(own, blocked)
 
 
 def answered(way: Way, exchange: Exchange) -> Steps:
     """The stream that answers a request which was cleared elsewhere, and is not made again; errors as of `whole`."""
     own = _Call(way, exchange, {})
-    own.patient = False
+    own.patient = own.tells = False
     reader = _Reader(own)
     blocked = yield from reader.read({})
     if blocked is not None and own.reply is not None:
         yield from _emitted(reader.ending)
     elif blocked is not None:
-        yield from _stopped(own, blocked)
+        yield from _stopped(own, blocked, reader)
 
 
-def _stopped(own: _Call, blocked: Decision) -> Steps:
-    """What the reader of a stream gets in place of it."""
+def _stopped(own: _Call, blocked: Decision, reader: _Reader | None = None) -> Steps:
+    """What the reader of a stream gets in place of it, or of the rest."""
     text, made = yield from own.said(blocked)
-    if text is not None:
+    if text is not None and reader is not None and reader.going:
+        made = reader.saying(text)
+    elif text is not None:
         frames = own.exchange.dialect.ending([], text, own.exchange.sent)
         made = [own.way.build(frame.data) for frame in frames if isinstance(frame.data, dict)]
     yield from _emitted(made if hasattr(made, "__iter__") and not isinstance(made, Mapping) else [made])
@@ -201,10 +245,14 @@ class _Reader:
 
     def read(self, asked: dict[str, Any]) -> Generator[Any, Any, Decision | None]:
         """Make the call and read to its end; the decision where that blocks."""
-        yield Send(asked)
+        call = self._call
+        told = call.way.operation(call.exchange.asked, streaming=True) if call.tells else IDLE
         stream = self._stream
+        stream.heard = told.heard
         try:
+            yield Send(asked, told)
             while (event := (yield Pull())) is not END:
+                told.chunk()
                 line = view(self._call.way.read(event)) + b"\n"
                 out = yield from stream.feed(line)
                 written = [event] if out == line else self._written(event, line, out)
@@ -212,18 +260,23 @@ class _Reader:
                     break
                 yield from self._handed(written, out)
                 if stream.broken is not None:
+                    self._call.unread("answer")
                     raise DialectError(str(stream.broken))  # noqa: TRY301 - the handler below is for whatever goes wrong
             else:
+                told.stop()
                 out = yield from stream.close()
                 written = self._written(None, b"", out)
             if stream.blocked is not None:
                 self.ending = [*self._early, *written]
                 yield Leave()
+                told.abandon()
                 return stream.blocked
+            told.end()
             for one in (*self._early, *written):
                 yield Emit(one)
         except BaseException as error:
             stream.abandon(error if isinstance(error, Exception) else None)
+            told.end(error=error)
             raise
         return None
 
@@ -233,9 +286,14 @@ class _Reader:
         self._waiting += len(out)
         if self.going or not self._call.patient or self._waiting >= PATIENCE or self._speaks(out):
             self.going = True
+            self._stream.worded = self._call.fallback is None  # which is asked for the last words
             early, self._early = self._early, []
             for one in early:
                 yield Emit(one)
+
+    def saying(self, text: str) -> list[Any]:
+        """The events that end what was handed out, where a fallback says a text."""
+        return self._written(None, b"", self._stream.last_words(text))
 
     def _speaks(self, out: bytes) -> bool:
         said = [

@@ -15,6 +15,8 @@ USER = "user"
 SYSTEM = "system"
 ASSISTANT = "assistant"
 DOCUMENT = "document"
+#: What telemetry says of such calls.
+CALLED: dict[str, Any] = {"provider": "huggingface", "client": "huggingface_hub"}
 Asked = Sequence[tuple[str, str]]
 """Who says what: the texts of a request, each with one of the roles above."""
 
@@ -67,7 +69,7 @@ class FewTexts:
             return self.put(answers[0] if answers else None, said)
 
         body = {"model": model, "messages": [{"role": role, "content": text} for role, text in texts]}
-        way = Way(self.guard, openai_chat.CHAT, self.fallback, build, read)
+        way = Way(self.guard, openai_chat.CHAT, self.fallback, build, read, **CALLED)
         return way.make(body, lambda cleared: send(_contents(cleared)), later=later, streams=False)
 
 
@@ -86,7 +88,7 @@ def wordless(
     Raises:
         Blocked: the policy stops the call; there is no reply that such an answer could say.
     """
-    way = Way(guard, openai_embeddings.EMBEDDINGS, _never, read=lambda _: {"data": []})
+    way = Way(guard, openai_embeddings.EMBEDDINGS, _never, read=lambda _: {"data": []}, **CALLED)
     body = {"model": model, "input": list(texts)}
     return way.make(body, lambda cleared: send(cleared["input"]), later=later, streams=False)
 

@@ -14,7 +14,7 @@ from llmguard.dialects import openai_chat, tgi
 from llmguard.guard import Guard
 from llmguard.integrations.clients.arguments import named
 from llmguard.integrations.clients.closed import Closed
-from llmguard.integrations.clients.few_texts import DOCUMENT, USER, FewTexts, wordless
+from llmguard.integrations.clients.few_texts import CALLED, DOCUMENT, USER, FewTexts, wordless
 from llmguard.integrations.clients.values import Fallback, Way, check_fallback
 
 C = TypeVar("C")
@@ -106,7 +106,7 @@ class _Client(Closed):
         if told:  # it is put into the template, for which vLLM's format has a place
             seen["chat_template_kwargs"] = {**(extra.get("chat_template_kwargs") or {}), **told}
         build = ChatCompletionStreamOutput if streams else ChatCompletionOutput
-        way = Way(self._self_guard, openai_chat.CHAT, self._self_fallback, build.parse_obj_as_instance)
+        way = Way(self._self_guard, openai_chat.CHAT, self._self_fallback, build.parse_obj_as_instance, **CALLED)
         return way.make(seen, send, later=self._self_later, streams=streams)
 
     def text_generation(self, *args: Any, **kwargs: Any) -> Any:
@@ -120,7 +120,7 @@ class _Client(Closed):
         def send(cleared: dict[str, Any]) -> Any:
             return method(cleared["inputs"], stream=streams, **own, **cleared["parameters"])
 
-        way = Way(self._self_guard, tgi.GENERATE, self._self_fallback, build, read)
+        way = Way(self._self_guard, tgi.GENERATE, self._self_fallback, build, read, **CALLED)
         body = {"inputs": prompt, "parameters": given, "stream": streams}
         return way.make(body, send, later=self._self_later, streams=streams)
 

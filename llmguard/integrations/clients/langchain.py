@@ -140,7 +140,7 @@ class _Call:
         if others := {key: value for key, value in others.items() if has_json(value)}:
             self.body[_OTHERS] = others
         read, build = (self._chunk, self._event) if streams else (self._result, self._answer)
-        self.way = Way(guard, openai_chat.CHAT, fallback, build, read)
+        self.way = Way(guard, openai_chat.CHAT, fallback, build, read, provider="langchain", client="langchain")
 
     def sender(self, method: Callable[..., Any]) -> Callable[[dict[str, Any]], Any]:
         """What makes the call with a cleared request."""

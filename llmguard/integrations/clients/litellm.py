@@ -126,7 +126,7 @@ def way_of(kind: str, guard: Guard, fallback: Fallback | None, *, streams: bool)
             made._hidden_params = seen[0]._hidden_params  # noqa: SLF001 - what litellm itself hands on: costs, headers
         return made
 
-    return Way(guard, DIALECTS[kind], fallback, build, read)
+    return Way(guard, DIALECTS[kind], fallback, build, read, provider="litellm", client="litellm")
 
 
 def _answer(kind: str, value: Json) -> Any:

@@ -75,8 +75,7 @@ class LlmGuardrail(CustomGuardrail):  # type: ignore[misc, unused-ignore]
         if unmatched not in ("refuse", "pass"):
             raise ConfigurationError(f"unmatched must be 'refuse' or 'pass', not {unmatched!r}")
         self._guard = guard if guard is not None else Guard(policy)
-        on_block = self._guard.policy.on_block
-        if on_block == "fallback" or (not isinstance(on_block, str) and on_block.retry):
+        if self._guard.policy.falls_back or self._guard.policy.retries:
             raise ConfigurationError(
                 "in litellm's proxy a policy can raise or reply: litellm itself retries and falls back"
             )
@@ -191,8 +190,7 @@ class LlmGuardrail(CustomGuardrail):  # type: ignore[misc, unused-ignore]
         return self._opened(words.get(type(response).__name__, kind))
 
     def _reply(self, kind: str, decision: Decision) -> str:
-        on_block = self._guard.policy.on_block
-        reply = None if isinstance(on_block, str) else on_block.reply
+        reply = self._guard.policy.reply
         if reply is None or kind not in ("completion", "text_completion", "responses"):
             _refuse(str(Blocked(decision)))
         return reply

@@ -49,11 +49,12 @@ class _Llama(Closed):
 
     def __init__(self, client: Any, guard: Guard, fallback: Fallback | None) -> None:
         super().__init__(client)
-        self._self_chat = Way(guard, openai_chat.CHAT, fallback)
-        self._self_completion = Way(guard, openai_completions.COMPLETIONS, fallback)
+        here: dict[str, Any] = {"provider": "llamacpp", "client": "llama_cpp", "in_process": True}
+        self._self_chat = Way(guard, openai_chat.CHAT, fallback, **here)
+        self._self_completion = Way(guard, openai_completions.COMPLETIONS, fallback, **here)
         # Vectors are no texts; a list of them, and what else `embed` gives, has no JSON of the format either.
         embeddings: Dialect = openai_embeddings.EMBEDDINGS
-        self._self_embeddings = Way(guard, embeddings, fallback, read=lambda _: _NO_WORDS)
+        self._self_embeddings = Way(guard, embeddings, fallback, read=lambda _: _NO_WORDS, **here)
 
     def create_chat_completion(self, *args: Any, **kwargs: Any) -> Any:
         """A chat completion, whole or as a stream."""

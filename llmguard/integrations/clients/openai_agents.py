@@ -208,8 +208,8 @@ def _strings(value: Any) -> list[str]:
 
 
 def _reply(guard: Guard) -> str:
-    on_block = guard.policy.on_block
-    return _STOPPED if isinstance(on_block, str) or on_block.reply is None else on_block.reply
+    reply = guard.policy.reply
+    return _STOPPED if reply is None else reply
 
 
 def _told(decision: Decision) -> dict[str, Any]:

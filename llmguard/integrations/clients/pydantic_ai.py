@@ -58,8 +58,11 @@ class GuardedModel(WrapperModel):  # type: ignore[misc, unused-ignore]
     async def request(self, messages: Any, model_settings: Any, model_request_parameters: Any) -> Any:
         """A request with a whole answer."""
         call = _Call(messages, model_settings, model_request_parameters)
-        way = Way(self._guard, openai_chat.CHAT, self._fallback, call.answer, call.result)
+        way = Way(self._guard, openai_chat.CHAT, self._fallback, call.answer, call.result, **self._told())
         return await way.acall(call.body, lambda body: self.wrapped.request(*call.given(body)))
+
+    def _told(self) -> dict[str, Any]:
+        return {"provider": self.wrapped.system, "client": "pydantic_ai"}
 
     @asynccontextmanager
     async def request_stream(
@@ -75,7 +78,7 @@ class GuardedModel(WrapperModel):  # type: ignore[misc, unused-ignore]
                 wholes[event.index] = event.part
             return spelt.delta(event)
 
-        way = Way(self._guard, openai_chat.CHAT, self._fallback, read=read)
+        way = Way(self._guard, openai_chat.CHAT, self._fallback, read=read, **self._told())
 
         async def send(body: dict[str, Any]) -> AsyncIterator[Any]:
             async with self.wrapped.request_stream(*call.given(body), run_context) as response:

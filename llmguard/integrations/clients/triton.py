@@ -99,7 +99,7 @@ class _Call:
         if given.get("parameters"):
             self.body["parameters"] = given["parameters"]
         model = {"model": given.get("model_name") or ""}
-        self.way = Way(guard, kserve.INFER, fallback, self._build, self._read, model)
+        self.way = Way(guard, kserve.INFER, fallback, self._build, self._read, model, client="tritonclient")
 
     def given(self, body: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a cleared request."""

@@ -62,8 +62,9 @@ class Events(Iterator[Any]):
         if isinstance(step, Pull):
             return self._pulled()
         if isinstance(step, Send):
-            self._source = self._send(step.body)
-            self._iterator = iter(self._source)
+            with step.making():
+                self._source = self._send(step.body)
+                self._iterator = iter(self._source)
         elif isinstance(step, Leave):
             self._leave()
         elif step is not None:
@@ -142,9 +143,10 @@ class AsyncEvents(AsyncIterator[Any]):
         if isinstance(step, Pull):
             return await self._pulled()
         if isinstance(step, Send):
-            source = self._send(step.body)
-            self._source = await source if inspect.isawaitable(source) else source
-            self._iterator = aiter(self._source)
+            with step.making():
+                source = self._send(step.body)
+                self._source = await source if inspect.isawaitable(source) else source
+                self._iterator = aiter(self._source)
         elif isinstance(step, Leave):
             await self._leave()
         elif step is not None:

@@ -6,16 +6,17 @@ Sync and async, whole answers and streams: each a thin edge over the one order o
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from llmguard.dialects.wire import Dialect, Json
+from llmguard.dialects.wire import Body, Dialect, Json
 from llmguard.errors import ConfigurationError
 from llmguard.guard import Guard
 from llmguard.integrations.clients import conduct
 from llmguard.integrations.clients.value_events import AsyncEvents, Events
 from llmguard.integrations.http import Fallback
+from llmguard.operation import Operation
 
 __all__ = ["Fallback", "Way", "check_fallback"]
 
@@ -40,6 +41,9 @@ class Way:
             unchanged stay as they came.
         read: makes JSON of an answer, or of an event, that has none of its own.
         segments: what stands for the named segments of the dialect's route: the model, in some.
+        provider: of the model, for telemetry; the dialect's without it.
+        client: import name of the package that makes the call, likewise; "" for none of which others may tell.
+        in_process: whether the model runs in this process.
 
     Raises:
         ConfigurationError: the policy needs a fallback and none is given.
@@ -51,6 +55,9 @@ class Way:
     build: Callable[[Json], Any] = _as_it_is
     read: Callable[[Any], Any] = _as_it_is
     segments: Mapping[str, str] = field(default_factory=lambda: _NO_SEGMENTS)
+    provider: str = ""
+    client: str = ""
+    in_process: bool = False
 
     def __post_init__(self) -> None:
         check_fallback(self.guard, self.fallback)
@@ -71,7 +78,11 @@ class Way:
         try:
             while True:
                 step = steps.send(answer)
-                answer = send(step.body) if isinstance(step, conduct.Send) else step.wait()
+                if isinstance(step, conduct.Send):
+                    with step.making():
+                        answer = send(step.body)
+                else:
+                    answer = step.wait()
         except StopIteration as end:
             return end.value
         finally:
@@ -83,7 +94,11 @@ class Way:
         try:
             while True:
                 step = steps.send(answer)
-                answer = await (send(step.body) if isinstance(step, conduct.Send) else step.wait_async())
+                if isinstance(step, conduct.Send):
+                    with step.making():
+                        answer = await send(step.body)
+                else:
+                    answer = await step.wait_async()
         except StopIteration as end:
             return end.value
         finally:
@@ -101,6 +116,17 @@ class Way:
         events = AsyncEvents(conduct.events(self, body), send)
         await events.begin()
         return events
+
+    def operation(self, asked: Body, *, streaming: bool = False) -> Operation:
+        """Begin to tell of a call, right before it is made.
+
+        Args:
+            asked: the request.
+            streaming: whether its answer is a stream, whatever the request says.
+        """
+        called = replace(asked, stream=streaming)
+        client, here = self.client, self.in_process
+        return self.guard.operation(self.dialect, called, provider=self.provider, client=client, in_process=here)
 
     def make(self, body: Mapping[str, Any], send: Sender, *, later: bool, streams: bool) -> Any:
         """The one of the four that fits.
@@ -122,5 +148,5 @@ def check_fallback(guard: Guard, fallback: Fallback | None) -> None:
     Raises:
         ConfigurationError: so it is.
     """
-    if guard.policy.on_block == "fallback" and fallback is None:
+    if guard.policy.falls_back and fallback is None:
         raise ConfigurationError(f"the policy {guard.policy.name!r} calls a fallback on a block: give one")

@@ -27,6 +27,7 @@ C = TypeVar("C")
 
 MODULES = ("vllm",)
 _TEMPLATE = ("tools", "chat_template", "chat_template_kwargs")
+_HERE: dict[str, Any] = {"provider": "vllm", "client": "vllm", "in_process": True}
 
 
 def wrap(client: C, guard: Guard, *, fallback: Fallback | None = None) -> C:
@@ -105,7 +106,7 @@ class _Engine(Closed):
             def build(value: Json) -> Any:
                 return answer_of(value, last[0] if last else None)
 
-            return Way(self._self_guard, dialect, self._self_fallback, build, read)
+            return Way(self._self_guard, dialect, self._self_fallback, build, read, **_HERE)
 
         return way
 
@@ -130,7 +131,7 @@ class _AsyncEngine(Closed):
         given = named(method, args, kwargs)
         prompt = given.pop("prompt")
         growth = Growth(given.get("sampling_params"))
-        way = Way(self._self_guard, openai_completions.COMPLETIONS, self._self_fallback, read=growth.read)
+        way = Way(self._self_guard, openai_completions.COMPLETIONS, self._self_fallback, read=growth.read, **_HERE)
 
         def send(body: dict[str, Any]) -> Any:
             growth.restart()

@@ -13,6 +13,8 @@ import pytest
 from fakes import Pieces, Words
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 
 from llmguard import Blocked, ConfigurationError, Guard
 from llmguard.dialects import registry
@@ -467,3 +469,79 @@ def test_events_are_json_as_it_came_but_for_what_changed() -> None:
         event["extra"] = {"numbers": [1.5, 2], "more": None}
         [got, *_] = values.Way(guard, CHAT).stream(asked("hi", stream=True), Model([event]))
         assert json.dumps(got["extra"]) == json.dumps(event["extra"])
+
+
+async def test_a_fallback_goes_on_where_a_stream_is_blocked_in_its_midst() -> None:
+    with pieces_guard(on_block="fallback") as guard:
+        sent = asked("hi", stream=True)
+        got, _ = await streamed(guard, sent, chunks("one ", "abbc"), fallback=lambda _: "sorry")
+        assert text_of(got) == "one sorry"
+        assert [event["choices"][0]["delta"].get("role") for event in got].count("assistant") == 1
+        assert got[-1]["choices"][0]["finish_reason"] == "content_filter"
+        got, _ = await streamed(guard, sent, chunks("one ", "abbc"), fallback=lambda _: [chunk({"content": "mine"})])
+        assert text_of(got) == "one mine"
+
+
+USED = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+
+
+async def test_telemetry_is_told_of_each_call_of_the_model_and_of_none_that_was_not_made() -> None:
+    with capture() as seen:
+        providers = {"tracer_provider": seen.tracer_provider, "meter_provider": seen.meter_provider}
+        with Guard(
+            {"name": "p", "rules": RULES[2:], "on_block": {"retry": 1}}, detectors=[Pieces()], **providers
+        ) as guard:
+            way = values.Way(guard, CHAT, provider="near", in_process=True)
+            inside: list[Any] = []
+
+            def send(body: dict[str, Any]) -> Any:
+                inside.append(trace.get_current_span().get_span_context().span_id)
+                return answer("abbc" if len(inside) == 1 else "fine", usage=USED)
+
+            with pytest.raises(Blocked):
+                way.call(asked("abbc"), send)
+            assert not inside
+            way.call(asked("hi"), send)
+            spans = [span for span in seen.spans if span.name == "chat m"]
+            assert [span.context.span_id for span in spans] == inside
+            assert len(spans) == 2  # one that was blocked, and one more
+            for span in spans:
+                assert span.kind is SpanKind.INTERNAL
+                assert span.attributes["gen_ai.provider.name"] == "near"
+                assert span.attributes["gen_ai.usage.output_tokens"] == 5
+
+            async def later() -> Any:
+                return answer("fine")
+
+            with pytest.raises(OSError, match="gone"):
+                way.call(asked("hi"), lambda _: Source([], OSError("gone")).__next__())
+            await way.acall(asked("hi"), lambda _: later())
+            last = chunk({}, "stop") | {"usage": USED}
+            for _ in way.stream(asked("hi", stream=True), lambda _: [*chunks("fine")[:-1], last]):
+                pass
+            with way.stream(asked("hi", stream=True), lambda _: chunks("a ", "b ", "c ")) as left:
+                next(left)
+            failed, fine, read, gone = [span for span in seen.spans if span.name == "chat m"][2:]
+    assert failed.attributes["error.type"] == "OSError"
+    assert "error.type" not in fine.attributes
+    assert read.attributes["gen_ai.usage.output_tokens"] == 5
+    assert read.attributes["gen_ai.response.time_to_first_chunk"] > 0
+    assert gone.attributes["error.type"] == "abandoned"
+
+
+def test_what_can_not_be_read_is_counted() -> None:
+    with capture() as seen:
+        with Guard({"name": "p", "rules": []}, meter_provider=seen.meter_provider) as guard:
+            way = values.Way(guard, CHAT)
+            for body, said in (
+                (asked(7), answer("x")),
+                (asked("hi", x=object()), answer("x")),
+                (asked("hi"), {"choices": 3}),
+            ):
+                with pytest.raises((DialectError, TypeError)):
+                    way.call(body, lambda _, said=said: said)
+            with pytest.raises(DialectError):
+                list(way.stream(asked("hi", stream=True), lambda _: [{"choices": 3}]))
+        told = seen.metrics()["llmguard.requests.unguarded"]
+    reasons = {point.attributes["llmguard.unguarded.reason"]: point.value for point in told}
+    assert reasons == {"body": 2, "answer": 2}

@@ -1,0 +1,1 @@
+"""Dashboards for Grafana, as code: ``python -m llmguard.exporters.grafana DIRECTORY`` writes them as JSON."""
