@@ -21,6 +21,13 @@ PLACE: Mapping[str, int] = {label: place for place, label in enumerate(LABELS)}
 
 CATEGORIES = ("PERSON", "LOCATION", "ORGANIZATION", "ADDRESS")
 BIO: tuple[str, ...] = ("O", *(f"{kind}-{category}" for category in CATEGORIES for kind in "BI"))
+#: Added to the logits of names: what is trained on has more places and organisations than other texts have. Chosen on
+#: dev in steps of .2, by the sum of F1 over presidio_synth_v2 and wikigold; the card says it, too.
+BIO_BIAS: Mapping[str, float] = {
+    label: {"LOCATION": -0.8, "ORGANIZATION": -0.4}[label[2:]]
+    for label in BIO
+    if label[2:] in ("LOCATION", "ORGANIZATION")
+}
 
 UNKNOWN = math.nan
 Span = tuple[int, int, str]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from llmguard.detectors.token_names import Names
 from training.encode import MAX_STATEMENT, Encoder, Piece, pair_windows, window, windows
-from training.labels import BIO, HEADS, Span
+from training.labels import BIO, BIO_BIAS, HEADS, Span
 
 Arrays = Mapping[str, NDArray[np.float32]]
 #: One forward pass: ids, mask and types [batch, length] to logits by head.
@@ -78,10 +78,10 @@ def label_logits(run: Run, encoder: Encoder, texts: Sequence[str]) -> dict[str, 
 def entities(run: Run, encoder: Encoder, texts: Sequence[str]) -> list[list[Span]]:
     """The entities of each text, read as the detector reads them."""
     pieces, owners = _cut(encoder, texts)
-    names = Names(BIO, "mean")
+    names, bias = Names(BIO, "mean"), np.array([BIO_BIAS.get(label, 0.0) for label in BIO], np.float32)
     shown: list[list[tuple[NDArray[np.int64], NDArray[np.float32]]]] = [[] for _ in texts]
     for piece, outputs, owner in zip(pieces, batched(run, pieces, ("entities",)), owners, strict=True):
-        logits = outputs["entities"]
+        logits = outputs["entities"] + bias
         chances = np.exp(logits - logits.max(-1, keepdims=True))
         shown[owner].append((np.asarray(piece.offsets, np.int64), chances / chances.sum(-1, keepdims=True)))
     return [

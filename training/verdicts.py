@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from llmguard.inference.card import Calibration, Head
 from training.calibrate import expected_error, platt, probability, threshold
-from training.labels import BIO, GROUNDING, HARMFUL, INJECTION, TOXICITY
+from training.labels import BIO, BIO_BIAS, GROUNDING, HARMFUL, INJECTION, TOXICITY
 
 Known = Mapping[str, tuple[NDArray[np.floating], NDArray[np.integer]]]
 #: False positives that a stage bears. A person may be rude, a model that answers may not; what was retrieved is read by
@@ -49,7 +49,18 @@ def heads(logits: Mapping[str, Known]) -> tuple[Head, ...]:
                 thresholds=_thresholds(labels, logits["fp32"], calibration["default"], _SHARES[name]),
             )
         )
-    made.append(Head(name="entities", output="entities", kind="tokens", labels=BIO, activation="softmax", words="mean"))
+    names = {"default": Calibration(bias=BIO_BIAS)}
+    made.append(
+        Head(
+            name="entities",
+            output="entities",
+            kind="tokens",
+            labels=BIO,
+            activation="softmax",
+            calibration=names,
+            words="mean",
+        )
+    )
     made.append(Head(name="embedding", output="embedding", kind="embedding", activation="none", aggregate="mean"))
     return tuple(made)
 
