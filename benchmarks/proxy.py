@@ -242,4 +242,6 @@ if __name__ == "__main__":
 
     kind, *rest = sys.argv[1:]
     application = model if kind == "model" else bare(rest[0])
-    uvicorn.run(application, port=int(rest[-1]), log_level="warning", access_log=False, lifespan="off")
+    uvicorn.run(
+        application, port=int(rest[-1]), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=600
+    )
