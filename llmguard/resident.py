@@ -1,8 +1,8 @@
 """Memory that only loading needed goes back to the system: free room, and what a compiler has read and run.
 
 Loading a model or a kernel runs most of LLVM and of OpenVINO's graph compiler once, and reads all weights, of which
-the runtime makes its own. All that stays in memory as long as nobody asks for the room, some 80 MB of a process that
-will hardly need it again.
+the runtime makes its own. All that stays in memory as long as nobody asks for the room, in a process that will hardly
+need it again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Calls to an upstream by aiohttp's connections, with what its client would add or take away turned off.
-
-A third of what httpx's transport costs a call.
-"""
+"""Calls to an upstream by aiohttp's connections, with what its client would add or take away turned off."""
 
 from __future__ import annotations
 

@@ -44,6 +44,10 @@ class Pace(NamedTuple):
     lease_s: float = 45.0
 
 
+class PartlyDeliveredError(Exception):
+    """Some have a message and others were refused it, which trying again would not mend."""
+
+
 class Courier:
     """Delivers the messages of an outbox to one sink; used by one thread at a time.
 
@@ -186,6 +190,9 @@ class Courier:
         except Exception as error:  # noqa: BLE001 - a sink that is broken keeps no other from its messages
             self._failed(COMPONENT, error)
             verdict = Verdict(verdicts.RETRY, type(error).__name__)
+        else:
+            if verdict.outcome == verdicts.DELIVERED and verdict.reason:
+                self._failed(COMPONENT, PartlyDeliveredError(verdict.reason))
         return verdict, time.perf_counter() - begun
 
     def _settle(self) -> None:

@@ -21,7 +21,8 @@ class Verdict(NamedTuple):
 
     Attributes:
         outcome: `DELIVERED`, `RETRY`, `REFUSED` or `GONE`.
-        reason: why not, in fixed words such as ``status 503`` or ``timeout``; never an address or a secret.
+        reason: why not, in fixed words such as ``status 503`` or ``timeout``; never an address or a secret. Of what was
+            taken, who was refused it: that counts as an error of telemetry.
         after_s: how long the receiver asks to be left alone, in seconds, where it did.
     """
 

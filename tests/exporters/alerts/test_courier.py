@@ -12,7 +12,7 @@ from alert_sinks import TAKEN, WEEK, Bench, Scripted, group
 from llmguard.exporters.alerts.courier import Courier
 from llmguard.exporters.alerts.notice import Group
 from llmguard.exporters.alerts.outbox_claims import claim, retry, sinks
-from llmguard.exporters.alerts.sink import GONE, REFUSED, RETRY, Verdict
+from llmguard.exporters.alerts.sink import DELIVERED, GONE, REFUSED, RETRY, Verdict
 from llmguard.readings import OUTCOMES, Dispatched
 
 DOWN = Verdict(RETRY, "status 503")
@@ -36,6 +36,16 @@ def test_a_message_is_delivered_once_and_gone(tmp_path: Path) -> None:
     (told,) = bench.dispatched
     assert told == Dispatched("ops", "delivered", "critical", 1, told.seconds)
     assert told.seconds >= 0.0
+
+
+def test_a_message_that_some_are_refused_is_delivered_and_that_is_told(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.sink.answer = always(Verdict(DELIVERED, "1 of 2 recipients refused"))
+    bench.put(group("a"))
+    bench.deliver()
+    assert bench.failed == ["PartlyDeliveredError"]
+    assert [told.outcome for told in bench.dispatched] == ["delivered"]
+    assert bench.outbox.messages() == []
 
 
 def test_pauses_grow_to_an_hour_with_jitter_and_the_id_stays(tmp_path: Path) -> None:
