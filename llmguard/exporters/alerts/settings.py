@@ -11,6 +11,7 @@ from typing import Any
 from llmguard.errors import ConfigurationError, nearest
 from llmguard.exporters.alerts.http import TIMEOUT_S, Sender
 from llmguard.exporters.alerts.reach import Reach
+from llmguard.exporters.alerts.sink_check import WAY_OUT, has_password
 from llmguard.exporters.alerts.tls import tls_context
 
 #: What every sink that posts over HTTP understands.
@@ -96,8 +97,8 @@ class Settings:
         return url
 
     def _no_password(self, key: str, written: object) -> None:
-        if isinstance(written, str) and "@" in re.split(r"[/?#]", written.partition("://")[2])[0]:
-            raise ConfigurationError(f"{self.what(key)} holds a password: put the whole URL {_WAY_OUT}")
+        if has_password(written):
+            raise ConfigurationError(f"{self.what(key)} holds a password: put the whole URL {WAY_OUT}")
 
     def texts(self, key: str, *, resolve: bool = True) -> list[str]:
         """A list of texts, or one; none where it is not said.
@@ -169,7 +170,7 @@ class Settings:
 
     def _pointed(self, key: str, value: object) -> str:
         if not isinstance(value, str) or not value.startswith(("env:", "file:")):
-            raise ConfigurationError(f"{self.what(key)} is a secret, which a policy never holds: put it {_WAY_OUT}")
+            raise ConfigurationError(f"{self.what(key)} is a secret, which a policy never holds: put it {WAY_OUT}")
         found = self._resolved(key, value)
         if not found.isascii() or not found.isprintable():
             raise ConfigurationError(f"{self.what(key)}: the secret must be one line of printable ASCII")
@@ -200,6 +201,3 @@ class Settings:
         if not text or len(found) > _LONGEST_SECRET:
             raise ConfigurationError(f"{self.what(key)}: the file {str(path)!r} is empty or too large")
         return text
-
-
-_WAY_OUT = "into an environment variable or a file, and say env:NAME or file:PATH here"

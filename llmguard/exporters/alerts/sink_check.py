@@ -19,10 +19,9 @@ SECRETS: Mapping[str, frozenset[str]] = {
     "teams": frozenset({"url"}),
     "webhook": frozenset({"secret", "authorization"}),
 }
-_WAY_OUT = "into an environment variable or a file, and say env:NAME or file:PATH here"
+WAY_OUT = "into an environment variable or a file, and say env:NAME or file:PATH here"
 _is_name = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}").fullmatch
 _is_kept_apart = re.compile(r"(env|file):.+").fullmatch
-_has_password = re.compile(r"[^/?#]*://[^/?#]*@").match
 
 
 def problems(sinks: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -46,9 +45,14 @@ def problems(sinks: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[tuple[str
                 if key not in known:
                     yield (name, key), f"a sink of this kind has no such key{nearest(key, known)}"
                 elif key in SECRETS[kind] and not all(map(_is_pointed_to, values)):
-                    yield (name, key), f"is a secret, which a policy never holds: put it {_WAY_OUT}"
-                elif any([isinstance(one, str) and _has_password(one) for one in values]):
-                    yield (name, key), f"holds a password: put the whole URL {_WAY_OUT}"
+                    yield (name, key), f"is a secret, which a policy never holds: put it {WAY_OUT}"
+                elif any([has_password(one) for one in values]):
+                    yield (name, key), f"holds a password: put the whole URL {WAY_OUT}"
+
+
+def has_password(written: object) -> bool:
+    """Whether a setting is a URL with somebody's name or password before its host."""
+    return isinstance(written, str) and "@" in re.split(r"[/?#]", written.partition("://")[2])[0]
 
 
 def _is_pointed_to(value: object) -> bool:
