@@ -24,6 +24,7 @@ NAMES = (
     "outbox",
     "streaming",
     "proxy",
+    "streams",
 )
 
 if __name__ == "__main__":

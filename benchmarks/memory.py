@@ -137,6 +137,7 @@ class Everything:
 
     def flush(self) -> None:
         """Have all of it told."""
+        self.guard.flush()
         for provider in (self.tracers, self.meters, self.loggers):
             provider.force_flush()
         for processor in self.processors:

@@ -3,28 +3,35 @@
 Sans-I/O. A text goes out up to a place behind which alone something may still be found that changes it; what is before
 is looked at first, beside as much of what went out already as its detectors need. At its end the text is checked as a
 whole, as if it had never come in pieces, so a stream decides as a check does.
+
+Where all of a text is held back to its end, the detectors that can tell what is final and may block look at it all the
+same: what they find no continuation can undo, so that the check of the whole text could say nothing but block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 
 from llmguard.gathered import Gathered
-from llmguard.hits import Hit, acts, checked, demoted, moved, severity, shifted, span_of, well_formed, withheld
+from llmguard.hits import Hit, severity, uncrossed, well_formed
+from llmguard.outgoing import Clear, Outgoing
 from llmguard.pipeline import Pipeline
-from llmguard.policy_plan import StagePlan
-from llmguard.running import Run, Step, Verdict, clean
-from llmguard.stream_plan import StreamPlan, window_end
-from llmguard.types import FAILED, Action, DetectorRun, Outcome, Role, Stage, Text
+from llmguard.running import Run, Verdict, clean
+from llmguard.types import FAILED, Action, DetectorRun, Finding, Role, Stage, Text
+from llmguard.watching import Watching
+from llmguard.windowed import Windows
 
 # A tail that is held back for long is looked at again after it has grown by this share: the looks stay linear in all.
 _PATIENCE = 16
 
-# Code points that went out and are kept before it is worth asking how many of them are needed.
+# Code points that were looked at and are kept before it is worth asking how many of them are needed: fewer where each
+# look would judge again what was found in them; so many have to come until it is asked again, too.
 _KEPT = 256
+_KEPT_FOUND = 32
 
-#: How a piece is cleared: its text, the findings in it with their rules.
-Clear = Callable[[str, Sequence[Hit]], str]
+# Code points above which a window is looked at again only after it has grown by a share: some detectors need all that
+# came before, and each look at it would cost as much as all of it.
+_LONG = 1_024
 
 
 class Growing:
@@ -48,29 +55,25 @@ class Growing:
 
     __slots__ = (
         "_all",
+        "_ask",
         "_base",
         "_clean",
-        "_clear",
-        "_done",
         "_due",
         "_fresh",
-        "_gone",
         "_held",
-        "_in_one_piece",
         "_length",
-        "_marks",
+        "_out",
+        "_passed",
         "_path",
         "_pipeline",
-        "_plan",
-        "_redacted",
-        "_released",
-        "_replaced",
+        "_ready",
         "_role",
-        "_seen",
         "_stage",
-        "_stream",
-        "_tokens",
+        "_sure",
+        "_uncrossed",
+        "_watching",
         "_window",
+        "_windows",
         "action",
         "failed",
         "hits",
@@ -88,16 +91,15 @@ class Growing:
         *,
         whole: bool = False,
     ) -> None:
+        stream = pipeline.stream(stage)
         self._pipeline = pipeline
-        self._plan: StagePlan = pipeline.plan(stage)
-        self._stream: StreamPlan[Step] = pipeline.stream(stage)
         self._stage = stage
         self._role = role
         self._path = path
-        self._tokens = window
-        self._clear = clear
-        self._in_one_piece = whole
-        self._held = whole or self._stream.held
+        self._held = held = whole or stream.held
+        self._out = Outgoing(clear, whole=whole)
+        self._watching = Watching(stream.ending if held else stream.strict)
+        self._windows = None if held or not stream.windowed else Windows(pipeline, stage, role, path, window)
         self._clean = True  # the detectors have found nothing in the window so far
         self._all = Gathered()
         self._length = 0
@@ -105,13 +107,11 @@ class Growing:
         self._base = 0
         self._fresh: list[str] = []
         self._due = 0  # the length of the text from which on it is worth another look
-        self._gone = 0  # up to where the text went out
-        self._seen = 0  # where the window before the last one began
-        self._released = 0  # up to where windows were looked at
-        self._marks: list[Hit] = []  # what windows found that is still to go out, in places of the whole text
-        self._replaced: list[tuple[int, int, str]] = []
-        self._redacted: set[tuple[int, int]] = set()
-        self._done: list[Hit] = []  # what was taken out of what went out
+        self._passed = 0  # up to where it was looked at; it went out up to there if nothing holds all of it back
+        self._uncrossed = 0  # the last place up to there that no finding reaches across
+        self._ask = 0  # from where on it is worth asking what is needed of what was looked at
+        self._sure = 0  # from where on what is found in the window is found in the text
+        self._ready = ""  # what goes out with the rest
         self.hits: list[Hit] = []
         self.runs: list[DetectorRun] = []
         self.failed = 0
@@ -130,15 +130,11 @@ class Growing:
     @property
     def gone(self) -> int:
         """Up to where the text went out, in code points of what came."""
-        return self._gone
+        return self._out.gone
 
     def cleared(self) -> str:
         """What went out, before placeholders were restored."""
-        whole, parts, at = self.whole, [], 0
-        for start, end, text in self._replaced:
-            parts += [whole[at:start], text]
-            at = end
-        return "".join([*parts, whole[at : self._gone]])
+        return self._out.cleared(self.whole)
 
     def keep(self, piece: str) -> None:
         """Take one more piece that has gone out already, for the check at the end."""
@@ -148,41 +144,61 @@ class Growing:
     def feed(self, piece: str) -> Generator[Run, None, str]:
         """What may go out after one more piece. Yields the runs that have to be waited for."""
         self.keep(piece)
-        if self._held or self.action is Action.BLOCK:
+        if self.action is Action.BLOCK or (self._held and not self._watching.steps):
             return ""
         self._fresh.append(piece)
-        if self._length < self._due:
-            return ""
+        return "" if self._length < self._due else (yield from self._looked())
+
+    def _looked(self) -> Generator[Run, None, str]:
+        """What may go out of all that came."""
         window = self._window = self._window + "".join(self._fresh)
         self._fresh.clear()
         seen = well_formed(window)
-        if self._stream.windowed:
-            yield from self._look_at_windows(seen)
-        piece = "" if self.blocked else (yield from self._look(window, seen))
-        if self._gone - self._base >= _KEPT:
+        if self._windows is not None:
+            yield from self._windows.look(seen, self._base, self._mark)
+        piece = "" if self.action is Action.BLOCK else (yield from self._look(window, seen))
+        kept = _KEPT if self._clean else _KEPT_FOUND
+        if self._uncrossed - self._base >= kept and self._uncrossed >= self._ask:
             self._forget(window)
+        self._due = max(self._due, self._length + (self._length - self._base - _LONG) // _PATIENCE)
         return piece
 
     def _look(self, window: str, seen: str) -> Generator[Run, None, str]:
         """What may go out of the window, once the detectors have looked at it."""
-        settled = self._settled(seen)
-        if self.action is Action.BLOCK:
-            return ""
-        if self._base + settled <= self._gone:
-            self._due = self._length + max(1, (self._length - self._gone) // _PATIENCE)
+        watching, base = self._watching, self._base
+        place = len(seen) if self._windows is None else self._windows.released - base
+        settled = watching.settled(seen, place, self._passed - base)
+        if watching.broken:
+            self._judge_broken()
+            if self.action is Action.BLOCK:
+                return ""
+        if base + settled <= self._passed:
+            self._due = self._length + max(1, (self._length - self._passed) // _PATIENCE)
             return ""
         found: list[Hit] = []
-        strict = self._stream.strict
+        shown: Sequence[Finding] = ()
+        steps = watching.steps
         text = Text(seen, self._role, self._path)
-        if strict and not (self._clean and clean(strict, text)):
+        if steps and not (self._clean and clean(steps, text)):
             self._clean = False  # what was found stands there for a while
-            run = self._pipeline.look(self._stage, strict, text)
+            run = self._pipeline.look(self._stage, steps, text)
             if run.pending:
                 yield run
-            found = self._judged(run.verdicts[0], self._base, settled)
-            if self.blocked:
+            verdict = run.verdicts[0]
+            shown = verdict.findings
+            found = self._out.of_look(verdict, len(window), base, settled, self._sure)
+            if not self._take(verdict, found):
                 return ""
-        return self._out(window, self._base + settled, found)
+        if self._held:
+            piece, self._passed = "", base + settled
+        else:
+            piece = self._out.upto(window, base, base + settled, found)
+            if self._out.changed:
+                self.action = max(self.action, Action.REDACT, key=severity)
+            self._passed = self._out.gone
+        self._due = self._length + 1
+        self._uncrossed = base + uncrossed(shown, self._passed - base)
+        return piece
 
     def close(self, beside: Sequence[Text] = ()) -> Generator[Run, None, str]:
         """What goes out at the end: the whole text is checked. Yields the runs that have to be waited for.
@@ -190,6 +206,10 @@ class Growing:
         Args:
             beside: texts that belong to the same decision, such as the documents that an answer must keep to.
         """
+        if self._windows is not None:
+            # Which windows a text has depends on it alone, not on how patient the last look was.
+            piece = yield from self._looked()
+            self._ready += piece  # who is cancelled from here on closes again
         if self.blocked:
             return ""
         whole = self.whole
@@ -198,184 +218,77 @@ class Growing:
         run = self._pipeline.start(self._stage, [[text, *together]])
         if run.pending:
             yield run
-        verdict = run.verdicts[0]
-        tail = self._final(verdict, self._length)
+        tail = self._final(run.verdicts[0])
         if self.blocked:
             return ""
-        self._window, self._base = whole[self._gone :], self._gone
-        self._fresh.clear()
-        self._marks.clear()
-        return self._out(self._window, self._length, tail)
+        base = self._out.gone
+        self._out.marks = tail  # of which nothing is lost where the vault refuses, and who asked closes again
+        rest = self._out.upto(whole[base:], base, self._length, ())
+        if self._out.changed:
+            self.action = max(self.action, Action.REDACT, key=severity)
+        piece, self._ready = self._ready + rest, ""
+        return piece
 
-    def _settled(self, seen: str) -> int:
-        place = end = len(seen)
-        if self._stream.windowed:
-            place = self._released - self._base
-        gone = self._gone - self._base
-        for step, growing in zip(self._stream.strict, self._stream.growing, strict=True):
-            if place <= gone:
-                break
-            try:
-                settled = checked(step.name, growing.settled(seen), end)
-                if settled < place:
-                    place = settled
-            except Exception as error:  # noqa: BLE001 - whatever a detector does, the policy decides what follows
-                self._broken(step, error)
-        return place
+    def _mark(self, verdict: Verdict, found: list[Hit]) -> bool:
+        """Whether the text still goes on after what a window showed; it is taken out before the text goes out."""
+        if goes_on := self._take(verdict, found):
+            self._out.marks += found
+        return goes_on
 
-    def _broken(self, step: Step, error: Exception) -> None:
-        run = DetectorRun(step.name, step.version, Outcome.ERROR, error=type(error).__qualname__)
-        if self._failure(run) is Action.BLOCK:
-            self.action = Action.BLOCK
-            self.runs = [run._replace(failure_mode="closed")]
-            self.failed = 1
-
-    def _judged(self, verdict: Verdict, base: int, settled: int) -> list[Hit]:
-        """The findings of a look that are final and not yet gone, in places of the whole text."""
-        found: list[Hit] = []
-        if not verdict.findings and not verdict.failed:
-            return found
-        for finding, rule in zip(verdict.findings, verdict.rules, strict=True):
-            start, end = finding.span or (0, len(self._window))
-            if start >= settled or base + end <= self._gone or finding.action is Action.ALLOW:
-                continue
-            span = base + start, base + end
-            hit = moved(finding, span), rule
-            if span[0] < self._gone and finding.action is Action.REDACT:
-                # It should have been told before its beginning went out.
-                hit = moved(finding, span, Action.BLOCK), rule
-            if acts(hit) and finding.action.severity >= Action.REDACT.severity:
-                found.append(hit)
-        self._take(verdict, found)
-        return found
-
-    def _take(self, verdict: Verdict, found: Sequence[Hit]) -> None:
-        """Block where a finding or a detector that could not say leads to it."""
+    def _take(self, verdict: Verdict, found: Sequence[Hit]) -> bool:
+        """Block where a finding or a detector that could not say leads to it; whether the text still goes on."""
         blocked = any(finding.action is Action.BLOCK for finding, _ in found)
-        if verdict.failed:
+        if verdict.failed and self._held:
+            self._watching.stop()
+        elif verdict.failed:
             failures = [self._failure(run) for run in verdict.runs if run.outcome in FAILED]
             blocked = blocked or Action.BLOCK in failures
         if blocked:
-            self.action = Action.BLOCK
-            self.hits += found
-            self.runs = verdict.runs
-            self.failed = verdict.failed
+            self._block(found, verdict.runs, verdict.failed)
+        return self.action is not Action.BLOCK
+
+    def _judge_broken(self) -> None:
+        """Block where a detector that could not say what is final leads to it."""
+        broken, self._watching.broken = self._watching.broken, []
+        if self._held:
+            self._watching.stop()  # nothing goes out before the check at the end, which meets it again
+            return
+        for run in broken:
+            if self._failure(run) is Action.BLOCK:
+                self._block((), [run._replace(failure_mode="closed")], 1)
+
+    def _block(self, found: Sequence[Hit], runs: list[DetectorRun], failed: int) -> None:
+        """Let nothing more out; the detectors that have not looked need not look any more."""
+        self.action = Action.BLOCK
+        self.hits = [*self._out.done, *found]
+        self.runs = [*runs, *self._pipeline.unasked(self._stage, runs)]
+        self.failed = failed
 
     def _failure(self, run: DetectorRun) -> Action:
-        action = self._plan.failure(run.detector)[0]
-        if self._stream.modes.get(run.detector) == "observe" and action.severity > Action.FLAG.severity:
+        action = self._pipeline.plan(self._stage).failure(run.detector)[0]
+        modes = self._pipeline.stream(self._stage).modes
+        if modes.get(run.detector) == "observe" and action.severity > Action.FLAG.severity:
             return Action.FLAG
         return action
 
-    def _look_at_windows(self, seen: str) -> Generator[Run, None, None]:
-        while True:
-            start = self._released
-            end = window_end(seen, start - self._base, self._tokens)
-            if end is None:
-                return
-            text = Text(seen[self._seen - self._base : end], self._role, self._path)
-            run = self._pipeline.look(self._stage, self._stream.windowed, text)
-            if run.pending:
-                yield run
-            verdict = run.verdicts[0]
-            base = self._seen
-            self._seen, self._released = start, self._base + end
-            found: list[Hit] = []
-            for finding, rule in zip(verdict.findings, verdict.rules, strict=True):
-                from_, to = finding.span or (0, len(text.content))
-                hit = moved(finding, (base + from_, base + to)), rule
-                if acts(hit) and finding.action.severity >= Action.REDACT.severity and not self._known(hit):
-                    found.append(withheld(hit, start))
-            self._take(verdict, found)
-            if self.blocked:
-                return
-            self._marks += found
-
-    def _known(self, hit: Hit) -> bool:
-        """Whether an earlier window showed the same, and it is taken out."""
-        span = span_of(hit)
-        return hit[0].action is Action.REDACT and (
-            span in self._redacted or any(span_of(mark) == span for mark in self._marks)
-        )
-
-    def _taken_out(self, start: int, end: int) -> bool:
-        return any(first <= start and end <= last for first, last in self._redacted)
-
-    def _shown_by_windows(self) -> Action:
-        """Add what windows alone showed, and was taken out, to what the whole text shows."""
-        told = {(finding.detector, finding.category, finding.span) for finding, _ in self.hits}
-        alone = [
-            hit for hit in (*self._done, *self._marks) if (hit[0].detector, hit[0].category, hit[0].span) not in told
-        ]
-        self.hits += alone
-        return Action.REDACT if alone else Action.ALLOW
-
-    def _final(self, verdict: Verdict, length: int) -> list[Hit]:
-        """The findings of the whole text, and of them those that are still to go out."""
-        tail: list[Hit] = []
-        action = Action.ALLOW
-        for finding, rule in zip(verdict.findings, verdict.rules, strict=True):
-            if finding.text:
-                continue
-            hit: Hit = (finding, rule)
-            if not acts(hit):
-                hit = demoted(finding), rule
-            action = max(action, hit[0].action, key=severity)
-            self.hits.append(hit)
-            start, end = finding.span or (0, length)
-            if hit[0].action is not Action.REDACT:
-                continue
-            if start >= self._gone:
-                tail.append((moved(finding, (start, end)), rule))
-            elif not self._taken_out(start, end):
-                # It went out, or began to, before the rest showed what it is, and can't be taken back.
-                action = Action.BLOCK
-        for run in verdict.runs:
-            if run.outcome in FAILED:
-                action = max(action, self._failure(run), key=severity)
+    def _final(self, verdict: Verdict) -> list[Hit]:
+        """Decide about the whole text; the findings that are still to be taken out."""
+        action, self.hits, tail = self._out.of_whole(verdict, self._length)
+        failures = [self._failure(run) for run in verdict.runs if run.outcome in FAILED]
+        self.action = max([action, *failures], key=severity)
         self.runs, self.failed = verdict.runs, verdict.failed
-        self.action = max(action, self._shown_by_windows(), key=severity)
-        tail += [hit for hit in self._marks if hit not in tail]
         return tail
 
-    def _out(self, window: str, place: int, found: Sequence[Hit]) -> str:
-        """The text up to a place, or to where a finding begins that reaches across it, cleared."""
-        hits = [*found, *self._marks]
-        for finding, _ in sorted(hits, key=lambda hit: -span_of(hit)[0]):
-            start, end = finding.span or (0, 0)
-            if start < place < end:
-                place = start
-        if place <= self._gone:
-            self._due = self._length + 1
-            return ""
-        piece = window[self._gone - self._base : place - self._base]
-        inside = [hit for hit in hits if span_of(hit)[0] < place]
-        if inside or self._in_one_piece:
-            here = [(moved(finding, shifted(finding, self._gone)), rule) for finding, rule in inside]
-            raw, piece = piece, self._clear(piece, here)
-            if piece != raw:
-                self._replaced.append((self._gone, place, piece))
-                self.action = max(self.action, Action.REDACT, key=severity)
-            self._redacted.update(span_of(hit) for hit in inside)
-            self._done += inside
-            self._marks = [hit for hit in self._marks if span_of(hit)[0] >= place]
-        self._gone = place
-        self._due = self._length + 1
-        return piece
-
     def _forget(self, window: str) -> None:
-        """Keep only as much of what went out as the detectors need to judge what comes."""
-        seen = well_formed(window)
-        start = self._gone - self._base
-        keep = start
-        for step, growing in zip(self._stream.strict, self._stream.growing, strict=True):
-            try:
-                keep = min(keep, checked(step.name, growing.context(seen, start), start))
-            except Exception as error:  # noqa: BLE001 - see `_settled`
-                self._broken(step, error)
-                keep = 0
-        if self._stream.windowed:
-            keep = min(keep, self._seen - self._base)
-        self._window = window[keep:]
-        self._base += keep
-        self._clean = True
+        """Keep only as much of what was looked at as the detectors need to judge what comes."""
+        self._ask = self._uncrossed + _KEPT_FOUND
+        keep = self._watching.needed(well_formed(window), self._uncrossed - self._base)
+        if self._watching.broken:
+            self._judge_broken()
+        if self._windows is not None:
+            keep = min(keep, self._windows.needed - self._base)
+        if keep:
+            self._window = window[keep:]
+            self._base += keep
+            self._sure = self._uncrossed
+            self._clean = True

@@ -348,7 +348,7 @@ class Guard:
         The first stream does it otherwise. What guards a generator function, a client or a server has done it.
         """
         for stage in Stage:
-            for growing in self._in_force.setting.pipeline.stream(stage).growing:
+            for growing in self._in_force.setting.pipeline.stream(stage).strict.growing:
                 for text in _FIRST_WORDS:
                     growing.settled(text)
 
@@ -374,6 +374,14 @@ class Guard:
         # Found at run time, since what is built on a guard is above it.
         made: C = importlib.import_module("llmguard.integrations.clients").wrap(client, self, **options)
         return made
+
+    def flush(self) -> None:
+        """Have metrics and monitors told of all checks and calls there were, before this returns.
+
+        They are told a moment later otherwise: a process that may be frozen or killed at any time calls this before.
+        What exporters and the SDK hold then is theirs to flush.
+        """
+        self._telemetry.flush()
 
     def close(self) -> None:
         """End the threads and the watch; checks that need a thread fail from now on. Monitors hear what there was."""

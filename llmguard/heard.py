@@ -80,7 +80,7 @@ class Heard:
         self.error = ""
 
     def add(self, said: Said) -> None:
-        """Take in what a response or an event says; what came later holds."""
+        """Take in what a response or an event says; what came later holds, but counts of single events are added up."""
         if said.model:
             self.model = name(said.model)
         if said.id:
@@ -89,7 +89,10 @@ class Heard:
             room = _MAX_FINISH - len(self.finish)
             self.finish += [reason if _code(reason) else semconv.OTHER for reason in said.finish[:room]]
         if said.usage is not None:
-            self.tokens = _merged(self.tokens or Count(), said.usage)
+            before = self.tokens or Count()
+            self.tokens = _merged(before, said.usage)
+            if getattr(said.usage, "further", False):
+                self.tokens = self.tokens._replace(output=_sum(before.output, said.usage.output))
         if said.error:
             self.error = code(said.error)
 
@@ -125,6 +128,10 @@ def code(said: str) -> str:
 def _merged(before: Count, now: Tokens) -> Count:
     fresh = (now.input, now.output, now.cached, now.reasoning)
     return Count(*[old if not _counts(new) else new for old, new in zip(before, fresh, strict=True)])
+
+
+def _sum(before: int | None, now: int | None) -> int | None:
+    return (before or 0) + now if now is not None and _counts(now) else before
 
 
 def _counts(value: object) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
+from collections.abc import Iterable
 
 from llmguard.errors import DetectorError
 from llmguard.policy import Rule
@@ -44,6 +47,34 @@ def severity(action: Action) -> int:
 def span_of(hit: Hit) -> tuple[int, int]:
     """Where it stands."""
     return hit[0].span or (0, 0)
+
+
+def uncrossed(findings: Iterable[Finding], place: int) -> int:
+    """The last place up to here that none of some findings reaches across."""
+    for start, end in sorted([finding.span for finding in findings if finding.span], reverse=True):
+        if start < place < end:
+            place = start
+    return place
+
+
+class Covered:
+    """Spans, and whether one of them covers a place: asked many times, at the cost of a search each.
+
+    Args:
+        spans: half-open; they may overlap.
+    """
+
+    __slots__ = ("_ends", "_starts")
+
+    def __init__(self, spans: Iterable[tuple[int, int]]) -> None:
+        ordered = sorted(spans)
+        self._starts = [start for start, _ in ordered]
+        self._ends = list(itertools.accumulate([end for _, end in ordered], max))
+
+    def covers(self, start: int, end: int) -> bool:
+        """Whether a span holds all from ``start`` to ``end``."""
+        before = bisect.bisect_right(self._starts, start)
+        return before > 0 and self._ends[before - 1] >= end
 
 
 def acts(hit: Hit) -> bool:

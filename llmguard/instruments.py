@@ -97,6 +97,10 @@ class Instruments:
         self._guard_labels: dict[tuple[str, str, str], dict[str, str]] = {}
         self._run_labels: dict[tuple[str, str, str], dict[str, str]] = {}
 
+    def flush(self) -> None:
+        """Have all that waits recorded, before this returns."""
+        self._later.flush()
+
     def record(
         self,
         decision: Decision,

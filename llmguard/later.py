@@ -11,14 +11,20 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# Long enough for several calls to be served in one go, short next to any collection interval.
-_PAUSE_S = 0.05
-# About a millisecond of work: how long the thread may keep the others from running.
-_SLICE = 16
+# Long enough for many calls to be told in one go, while their code is in the processor's caches; short next to any
+# collection interval.
+_PAUSE_S = 0.25
+# Well under a millisecond of work: for so long the thread keeps the others from running.
+_SLICE = 4
+# Only a thread that sleeps is sure to let another one have the interpreter; a queue is not given more rests than these.
+_REST_S = 0.0005
+_RESTS = 128
+# What a caller does where the queue is full.
+_SHARE = 16
 
 
 class Later(Generic[T]):
-    """Hands items to a function soon after they were added; `flush` does it at once.
+    """Hands items to a function soon after they were added, or as soon as many wait; `flush` does it at once.
 
     An add costs well under a microsecond. The queue is bounded: past the bound the caller does a share of
     the work itself, and where what waits takes too much room, as much of it as makes room; nothing is dropped. A forked
@@ -40,7 +46,7 @@ class Later(Generic[T]):
         room: int = 0,
     ) -> None:
         self._work = work
-        self._limit = limit
+        self._limit, self._many = limit, limit // 2
         self._size, self._room = size, room
         self._reset()
 
@@ -52,6 +58,7 @@ class Later(Generic[T]):
         # What is done may itself add, flush, or drop the last reference to who flushes at its end.
         self._lock = threading.RLock()
         self._wake = threading.Event()
+        self._hurry = threading.Event()
         self._awake = False
         self._thread: threading.Thread | None = None
 
@@ -62,10 +69,13 @@ class Later(Generic[T]):
         if self._size is not None:
             self._take(self._size(item))
         self._items.append(item)
+        waiting = len(self._items)
         if not self._awake:
             self._rouse()
-        elif len(self._items) > self._limit:
-            self._do(_SLICE)
+        elif waiting > self._limit:
+            self._do(_SHARE)
+        elif waiting > self._many and not self._hurry.is_set():
+            self._hurry.set()
         while self._taken > self._room and self._items:
             self._do(1)
 
@@ -103,10 +113,13 @@ class Later(Generic[T]):
             self._wake.wait()
             self._wake.clear()
             while self._items:
-                time.sleep(_PAUSE_S)
-                for _ in range(0, len(self._items), _SLICE):
-                    self._do(_SLICE)
-                    time.sleep(0)
+                self._hurry.wait(_PAUSE_S)
+                self._hurry.clear()
+                waiting = len(self._items)
+                size = max(_SLICE, waiting // _RESTS)
+                for _ in range(0, waiting, size):
+                    self._do(size)
+                    time.sleep(_REST_S)
             self._awake = False
             if self._items:  # added after the last look, while the adder still saw us awake
                 self._awake = True

@@ -10,7 +10,7 @@ from llmguard.detectors.sentencewise import Sentencewise
 from llmguard.policy import Policy, StagePlan
 from llmguard.running import Run, Step
 from llmguard.stream_plan import StreamPlan, stream_plan
-from llmguard.types import Detector, Incremental, Scope, Stage, Text
+from llmguard.types import Detector, DetectorRun, Incremental, Outcome, Scope, Stage, Text
 from llmguard.workers import Workers
 
 
@@ -88,6 +88,15 @@ class Pipeline:
         inline = tuple([step for step in steps if step.inline])
         pooled = tuple([step for step in steps if not step.inline]) if len(inline) < len(steps) else ()
         return Run(self._stages[stage].plan, inline, pooled, ((text,),), self._workers)
+
+    def unasked(self, stage: Stage, runs: Sequence[DetectorRun]) -> list[DetectorRun]:
+        """The detectors of a stage that did not have to look, because others had blocked the text already."""
+        steps, asked = self._stages[stage], {run.detector for run in runs}
+        return [
+            DetectorRun(step.name, step.version, Outcome.SKIPPED)
+            for step in (*steps.inline, *steps.pooled)
+            if step.name not in asked
+        ]
 
     def plan(self, stage: Stage) -> StagePlan:
         """What a stage makes of findings and failures."""

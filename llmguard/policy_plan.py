@@ -43,6 +43,7 @@ class StagePlan:
     _named: Mapping[str, Mapping[str, tuple[_Row, ...]]] = field(repr=False)
     _others: Mapping[str, tuple[_Row, ...]] = field(repr=False)
     _redacting: frozenset[str] = field(repr=False)
+    _ending: frozenset[str] = field(repr=False)
 
     def judge(self, detector: str, category: str, score: float, role: Role) -> tuple[Action, Rule | None]:
         """What the first rule that matches makes of a finding; allow and None when none does.
@@ -73,6 +74,10 @@ class StagePlan:
     def redacts(self, detector: str) -> bool:
         """Whether a finding of this detector may lead to redact."""
         return detector in self._redacting
+
+    def ends(self, detector: str) -> bool:
+        """Whether a finding of this detector may block, so that a stream may end with it."""
+        return detector in self._ending
 
 
 def planned(rules: Sequence[Rule], stage: Stage, deadline_ms: float) -> StagePlan:
@@ -107,6 +112,7 @@ def planned(rules: Sequence[Rule], stage: Stage, deadline_ms: float) -> StagePla
         {name: _by_category(found) for name, found in live.items()},
         {name: _rows(rule for rule in found if rule.categories is None) for name, found in live.items()},
         frozenset(name for name, found in live.items() if any(rule.action is Action.REDACT for rule in found)),
+        frozenset(name for name, found in live.items() if any(_ends(rule) for rule in found)),
     )
 
 
@@ -116,6 +122,10 @@ def _failure(rules: Sequence[Rule]) -> tuple[Action, FailureMode]:
         return Action.ALLOW, "open"
     strongest = max(closed, key=lambda action: action.severity)
     return (Action.BLOCK if strongest is Action.REDACT else strongest), "closed"
+
+
+def _ends(rule: Rule) -> bool:
+    return rule.action is Action.BLOCK and rule.stream != "observe"
 
 
 def _stream(rules: Sequence[Rule]) -> StreamMode:

@@ -16,19 +16,28 @@ _TOKEN = re.compile(r"\w{1,16}|[^\w\s]")
 
 
 @dataclass(frozen=True, slots=True)
+class Watchers(Generic[S]):
+    """Detectors that look at a text as it grows, and how each of them tells what is final."""
+
+    steps: tuple[S, ...]
+    growing: tuple[Incremental, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StreamPlan(Generic[S]):
     """How a stage's detectors take part in a stream.
 
     Attributes:
         held: whether nothing may go out before the end: a detector that has to see the whole text may change it.
-        strict: the detectors that look at every piece before it goes out, and how each of them tells what is final.
+        strict: the detectors that look at every piece before it goes out.
+        ending: those of them that may block: they look at what is held back, too, since what they find is final.
         windowed: those that look at one window after the other.
         modes: of every detector.
     """
 
     held: bool
-    strict: tuple[S, ...]
-    growing: tuple[Incremental, ...]
+    strict: Watchers[S]
+    ending: Watchers[S]
     windowed: tuple[S, ...]
     modes: Mapping[str, StreamMode]
 
@@ -42,15 +51,19 @@ def stream_plan(plan: StagePlan, steps: Sequence[S], growing: Callable[[S], Incr
         growing: a detector's way of telling what is final; None where it must see the whole text.
     """
     modes = plan.streams
-    strict = [step for step in steps if modes[_name(step)] == "strict"]
-    told = [growing(step) for step in strict]
+    strict = [(step, growing(step)) for step in steps if modes[_name(step)] == "strict"]
+    told = [(step, one) for step, one in strict if one is not None]
     return StreamPlan(
-        None in told,
-        tuple(strict),
-        tuple(one for one in told if one is not None),
+        len(told) < len(strict),
+        _watchers(told),
+        _watchers([(step, one) for step, one in told if plan.ends(_name(step))]),
         tuple(step for step in steps if modes[_name(step)] == "windowed"),
         modes,
     )
+
+
+def _watchers(told: Sequence[tuple[S, Incremental]]) -> Watchers[S]:
+    return Watchers(tuple(step for step, _ in told), tuple(one for _, one in told))
 
 
 def _name(step: object) -> str:

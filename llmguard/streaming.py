@@ -242,6 +242,8 @@ class StreamCheck:
         """The text with the conversation's values in place of their placeholders, which may arrive split."""
         if self._conversation is None or self._stage not in _OF_THE_MODEL:
             return text
+        if not own.held and "<" not in text:
+            return text  # nearly every piece
         text = own.held + text
         place = len(text) if last else unfinished(text)
         own.held = text[place:]

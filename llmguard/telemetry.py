@@ -94,6 +94,12 @@ class Telemetry:
                 self._providers.watch(known)
                 self.monitors = known
 
+    def flush(self) -> None:
+        """Have metrics and monitors told of all there was, before this returns."""
+        self._providers.measure(lambda known: known.flush())
+        if self.monitors is not None:
+            self.monitors.flush()
+
     @property
     def errors(self) -> Mapping[str, int]:
         """How often each component failed: ``spans``, ``metrics``, ``events``, ``monitors``, ``alerts``."""

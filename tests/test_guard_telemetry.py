@@ -1,11 +1,14 @@
 """What a guard tells OpenTelemetry, end to end, and that it never tells content."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import logging
 
 import pytest
 from fakes import Broken, Hanging, Words
+from opentelemetry.metrics import NoOpHistogram, NoOpMeter
 
 from llmguard import Blocked, ConfigurationError, Guard, Stage, TelemetrySettings
 from llmguard.testing import capture
@@ -220,3 +223,31 @@ def test_what_could_not_be_read_is_counted_by_closed_words() -> None:
             ("llmguard.unguarded.reason", "body"),
         ): 1,
     }
+
+
+class Recorder:
+    """A provider and its meter, which counts durations; never collected, which would have all recorded before."""
+
+    def __init__(self) -> None:
+        self.recorded = 0
+
+    def get_meter(self, *args: object, **kwargs: object) -> Recorder:
+        return self
+
+    def create_histogram(self, name: str, *args: object, **kwargs: object) -> Recorder | NoOpHistogram:
+        return self if name == "llmguard.guard.duration" else NoOpHistogram(name)
+
+    def record(self, amount: float, *args: object, **kwargs: object) -> None:
+        self.recorded += 1
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(NoOpMeter("llmguard"), name)
+
+
+def test_a_flush_has_the_metrics_recorded() -> None:
+    recorder = Recorder()
+    with Guard({"rules": []}, meter_provider=recorder) as guard:
+        for _ in range(50):
+            guard.check("x")
+        guard.flush()
+        assert recorder.recorded == 50

@@ -102,6 +102,15 @@ def test_a_check_is_told_with_what_came_in_and_what_was_decided() -> None:
     assert seen.numbers == {}
 
 
+def test_a_flush_tells_of_all_there_was() -> None:
+    ear = Ear()
+    with watched(ear) as guard:
+        for number in range(50):
+            guard.check(f"text {number}")
+        guard.flush()
+        assert len(ear.seen) == 50
+
+
 def test_a_cohort_ends_with_its_block() -> None:
     ear = Ear()
     with watched(ear) as guard:

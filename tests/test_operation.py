@@ -174,6 +174,15 @@ def test_a_call_that_is_given_up_is_abandoned_and_no_error(sdk: Sdk, error: Base
     assert not sdk.events("gen_ai.client.operation.exception")
 
 
+def test_counts_of_single_events_are_added_up(sdk: Sdk) -> None:
+    call = begin(sdk.telemetry(), streaming=True)
+    for output in (2, 3, None, 1):
+        call.heard(Event(usage=Usage(9, output, further=True)))
+    call.end()
+    assert sdk.attributes["gen_ai.usage.input_tokens"] == 9
+    assert sdk.attributes["gen_ai.usage.output_tokens"] == 6
+
+
 def test_only_the_first_end_counts(sdk: Sdk, caplog: pytest.LogCaptureFixture) -> None:
     call = begin(sdk.telemetry(), streaming=True)
     threads = [threading.Thread(target=call.end, args=(ANSWER,)) for _ in range(8)]

@@ -13,6 +13,7 @@ import pytest
 from fakes import Pieces, Words
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from work import steps
 
 from llmguard import Action, Blocked, ConfigurationError, Finding, Guard, Scope, Text, detector
 from llmguard.types import Incremental
@@ -406,3 +407,164 @@ async def test_a_close_that_was_cancelled_may_be_made_again() -> None:
         leave.set()
         with pytest.raises(Blocked):
             await stream.aclose()
+
+
+HELD = [{"detector": "owl", "action": "block"}, {"detector": "pieces", "categories": ["LONG"], "action": "block"}]
+
+
+def test_what_is_held_back_to_the_end_can_still_end_the_stream() -> None:
+    with guard_of(*HELD) as guard:
+        stream = guard.stream()
+        assert [stream.feed("so abc "), stream.feed("ab"), stream.feed("b")] == ["", "", ""]
+        with pytest.raises(Blocked) as caught:
+            stream.feed("c and much more")
+        decision, checked = caught.value.decision, guard.check("so abc abbc", stage="output")
+        assert decision == stream.decision
+        assert (decision.action, decision.texts, decision.coverage) == (Action.BLOCK, ("",), checked.coverage)
+        assert set(decision.findings) <= set(checked.findings)
+        assert [(finding.category, finding.span) for finding in decision.findings] == [("LONG", (7, 11))]
+        assert [(run.detector, run.outcome.value) for run in decision.runs] == [("pieces", "hit"), ("owl", "skipped")]
+
+
+@settings(max_examples=300)
+@given(
+    text=st.lists(st.sampled_from([*ALPHABET, "abc", "abbc", "\U0001f989 "]), max_size=20).map("".join),
+    places=st.lists(st.integers(0, 60), max_size=30),
+    stage=st.sampled_from(["output", "input"]),
+)
+def test_what_is_held_back_ends_as_soon_as_a_check_can_say_nothing_else(
+    text: str, places: list[int], stage: str
+) -> None:
+    with guard_of(*HELD, {"detector": "pieces", "action": "redact"}) as guard:
+        want, long = guard.check(text, stage=stage), re.search("abb+c", text)
+        stream, came, out = guard.stream(stage=stage), 0, ""
+        try:
+            for piece in cut(text, places):
+                assert not long or came < long.end()
+                came += len(piece)
+                assert stream.feed(piece) == ""
+            out = stream.close()
+        except Blocked:
+            assert want.blocked
+        decision = stream.decision
+        assert decision is not None
+        assert (decision.action, decision.text, out) == (want.action, want.text, want.text)
+        assert set(decision.findings) <= set(want.findings)
+        assert long or decision.findings == want.findings
+
+
+def test_a_loop_is_ended_also_beside_a_rule_that_wants_the_whole_answer() -> None:
+    from llmguard.detectors.prompt_leak import PromptLeakDetector
+    from llmguard.detectors.runaway import RunawayDetector
+
+    rules = [{"detector": name, "action": "block"} for name in ("runaway", "prompt_leak")]
+    said, closed = 0, []
+    with Guard({"name": "p", "rules": rules}, detectors=[RunawayDetector(), PromptLeakDetector()]) as guard:
+
+        @guard
+        def talk(question: str):
+            nonlocal said
+            try:
+                for piece in ["As I said: "] + ["no, never. "] * 1_000:
+                    said += len(piece)
+                    yield piece
+            finally:
+                closed.append(True)
+
+        with pytest.raises(Blocked) as caught:
+            "".join(talk("What did you say?"))
+        assert (said, closed) == (253, [True])
+        assert [finding.category for finding in caught.value.decision.findings] == ["RUNAWAY"]
+
+
+def test_a_look_that_fails_decides_nothing_where_all_is_held_back() -> None:
+    class Touchy(Pieces):
+        def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
+            if not texts[0].content.endswith("."):
+                raise RuntimeError("no")
+            return super().detect(texts)
+
+    class Lost(Pieces):
+        def settled(self, text: str) -> int:
+            raise RuntimeError("no")
+
+    for broken in (Touchy(), Lost()):
+        with Guard({"name": "p", "rules": HELD}, detectors=[broken, owl]) as guard:
+            assert streamed(guard, ["some ", "text", "."]) == ("some text.", False)
+            assert streamed(guard, ["some ", "abbc", "."]) == ("", True)
+
+
+def test_what_was_taken_out_before_is_told_where_the_stream_is_blocked() -> None:
+    with guard_of(*GUARDS["block"]) as guard:
+        stream = guard.stream()
+        assert stream.feed("an abc ") == "an <PIECE_1> "
+        with pytest.raises(Blocked) as caught:
+            stream.feed("abbc")
+        found = [(finding.category, finding.action) for finding in caught.value.decision.findings]
+        assert found == [("PIECE", Action.REDACT), ("LONG", Action.BLOCK)]
+
+
+def test_what_a_rule_lets_be_may_lie_across_what_has_gone_out() -> None:
+    class Chained(Pieces):
+        """``ab…bc``, or what goes from a c to a d and is in none of them; a c may begin one, so it waits."""
+
+        def detect(self, texts: Sequence[Text]) -> list[list[Finding]]:
+            return [
+                [
+                    Finding("PIECE" if m[0][0] == "a" else "LONG", 1.0, m.span())
+                    for m in re.finditer("ab+c|c.{3}d", one.content)
+                ]
+                for one in texts
+            ]
+
+        def settled(self, text: str) -> int:
+            under_way = re.search(r"(?:ab*|c.{0,3})\Z", text)
+            return under_way.start() if under_way else len(text)
+
+    rules = [
+        {"detector": "pieces", "categories": ["PIECE"], "action": "flag"},
+        {"detector": "pieces", "action": "redact"},
+    ]
+    with Guard({"name": "p", "rules": rules}, detectors=[Chained()]) as guard:
+        text = "." * 255 + "abcxxxd cxxxd."
+        assert streamed(guard, list(text)) == (guard.check(text, stage="output").text, False)
+
+
+def test_many_findings_cost_no_more_each_than_few() -> None:
+    with guard_of(*GUARDS["mask"]) as guard:
+
+        def closed(size: int) -> int:
+            stream = guard.stream()
+            stream.feed("abc " * size)
+            return steps(stream.close, "llmguard.growing", "llmguard.outgoing", "llmguard.hits")
+
+        closed(1)
+        assert closed(800) < 5 * closed(200)
+
+
+@settings(max_examples=200)
+@given(
+    text=st.lists(st.sampled_from(["abc", "ab", "b" * 9, "c", "\U0001f989", " ", "."]), max_size=20).map("".join),
+    one=st.lists(st.integers(0, 60)),
+    window=st.integers(1, 4),
+)
+def test_the_last_window_is_looked_at_however_patient_the_last_look_was(text: str, one: list[int], window: int) -> None:
+    rules = [{"detector": "owl", "action": "redact", "stream": "windowed"}, {"detector": "pieces", "action": "redact"}]
+    with guard_of(*rules, stream={"window": window}) as guard:
+        first, second, third = streamed(guard, cut(text, one)), streamed(guard, list(text)), streamed(guard, [text])
+        assert first[1] == second[1] == third[1]
+        assert first[1] or first == second == third
+        assert not guard.check(text, stage="output").blocked or first[1]
+
+
+def test_a_window_that_ends_where_the_text_does_is_looked_at_before_its_end() -> None:
+    @detector("long", categories=["LONG"], scope="document", inline=True)
+    def long(text: str) -> list[Finding]:
+        """Texts of forty letters and more, as a whole."""
+        return [Finding("LONG", 1.0, (0, len(text)))] if len(text) >= 40 else []
+
+    rule = {"detector": "long", "action": "redact", "stream": "windowed"}
+    with guard_of(rule, detectors=[long], stream={"window": 4}) as guard:
+        text = "x" * 64 + "y"
+        outcomes = {streamed(guard, [text[:at], *text[at:]])[1] for at in range(len(text))}
+        assert outcomes == {True}  # one in which the whole text stands is not the window that was let out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -9,10 +10,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from llmguard.cli.policy import named
+from llmguard.cli.serve_files import more_files
 from llmguard.cli.serve_telemetry import set_up
 from llmguard.errors import ConfigurationError, MissingExtraError
 from llmguard.guard import Guard
 
+# Objects between two looks for cycles, and looks until an older generation has its own: one look each ten calls or so.
+_COLLECTED = (20_000, 20, 50)
 # Where uvicorn's access log has a request's path and query: behind the client's address and the method.
 _TARGET = 2
 
@@ -96,6 +100,8 @@ def serve(
         prompt=prompt_header,
         tenant=tenant_header,
     )
+    _collect_less()
+    more_files(connections)
     typer.echo(f"llmguard: guarding {server.origin}{server.prefix} by policy {guard.policy.name!r}", err=True)
     uvicorn.run(
         app,
@@ -110,6 +116,17 @@ def serve(
         ws="none",
         timeout_graceful_shutdown=drain,
     )
+
+
+def _collect_less() -> None:
+    """Has the garbage collector leave alone what stays as long as the server, and look for cycles more rarely.
+
+    Python looks through what is new each 700 objects, which is several times a call, and now and then through all that
+    was ever imported; each look drives the next call's code out of the processor's caches.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTED)
 
 
 class PathOnly(logging.Filter):

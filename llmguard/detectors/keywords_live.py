@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Iterable
 
-from llmguard.detectors.folding import EXTENDS, Folded, Folding, joined
+from llmguard.detectors.folding import EXTENDS, Folded, Folding, Offsets, joined
 
 #: Bytes. Longer suffixes are looked up only where an automaton saw a phrase's first ones.
 _HEAD = 8
@@ -159,7 +159,7 @@ def _byte(folded: Folded, point: int) -> int:
 
 
 def _point(folded: Folded, byte: int) -> int:
-    return byte if folded.starts is None else int(folded.starts.searchsorted(byte))
+    return byte if folded.starts is None else _search(folded.starts, byte)
 
 
 def _source(folded: Folded, point: int) -> int:
@@ -168,4 +168,10 @@ def _source(folded: Folded, point: int) -> int:
 
 def _index(folded: Folded, place: int) -> int:
     """The first folded code point of the original one at ``place``, which begins a letter, or the folded size."""
-    return min(place, len(folded.kinds)) if folded.source is None else int((folded.source < place).sum())
+    # Marks may have changed places, but not across one that begins a letter: so a binary search finds it.
+    return min(place, len(folded.kinds)) if folded.source is None else _search(folded.source, place)
+
+
+def _search(offsets: Offsets, value: int) -> int:
+    """A binary search; for a number of another type, numpy would first turn all of the array into that."""
+    return int(offsets.searchsorted(offsets.dtype.type(value)))

@@ -83,7 +83,8 @@ class PatternSet:
             except re2.error as error:
                 raise ConfigurationError(f"RE2 does not accept the pattern {pattern!r}: {error}") from None
         self._set.Compile()
-        self._match = self._set.Match
+        # What is private may be gone one day; it spares a call that only looks at the type.
+        self._match = getattr(getattr(self._set, "_set", None), "Match", None) or self._set.Match
         self._count = len(self.patterns)
 
     def match(self, text: str | bytes) -> list[int]:
@@ -92,7 +93,7 @@ class PatternSet:
         Args:
             text: well-formed Unicode, or its UTF-8 bytes. The scan releases the GIL.
         """
-        found = self._match(text)
+        found = self._match(text.encode() if isinstance(text, str) else text)
         if not found:
             return list(range(self._count))
         if len(found) == 1:

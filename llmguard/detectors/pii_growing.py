@@ -22,6 +22,9 @@ from llmguard.detectors.pii_sources import Schedule
 
 _WORD = re.compile(r"\w+")
 _LOOK = 64
+# Places that are tried for a cut that no match is under way at; each costs a look at all before it, and a chain of
+# matches, each begun within the one before, may go back to the beginning of the text.
+_TRIES = 32
 _DENIED = r"(?:^|(?<=\W))("
 """How Presidio begins the pattern of a deny list: behind white space it holds as at the beginning of a text."""
 _TAIL = re.compile(r"\(\?=\.\*\?((?:\[[^\]\\]+\]|\\d)(?:\{\d+\})?)\)")
@@ -155,7 +158,9 @@ class Growing:
         if automata is None or automata.of_texts:
             return 0
         place = _words_before(text, start)
-        while place > 0:
+        for _ in range(_TRIES):
+            if place <= 0:
+                break
             place = _gap(text, data, place, of_lines=automata.of_lines)
             head = data[:place]
             first = min(automata.under_way(head), automata.behind(head))

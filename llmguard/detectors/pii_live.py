@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from re import _constants as ops  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
-from llmguard.detectors.pii_classes import CONSUMING, Untranslatable
+from llmguard.detectors.pii_classes import CONSUMING, Untranslatable, members, spelled
 from llmguard.detectors.pii_translate import ASSERTS, OPEN_FROM, REPEATS, Emitter, Nodes, parsed
 
 _PROGRAM_BYTES = 64 << 20
@@ -74,7 +74,19 @@ class _Beginnings(Emitter):
         if op is ops.AT:
             # Without MULTILINE a dollar sign also stands before a last line feed, which may not stay the last.
             return r"\n" if value is ops.AT_END and not self.flags & re.MULTILINE else None
-        return self.beginnings(value[1]) if value[0] > 0 else None
+        if value[0] < 0:
+            return None
+        return self._run(list(value[1])) or self.beginnings(value[1])
+
+    def _run(self, nodes: Nodes) -> str | None:
+        """What is read of a run, and what ends it: once that has come, all is known; None where it is none."""
+        if len(nodes) != 2 or nodes[0][0] not in (ops.MAX_REPEAT, ops.MIN_REPEAT) or nodes[1][0] not in CONSUMING:
+            return None
+        low, high, body = nodes[0][1]
+        if low or high is not ops.MAXREPEAT or len(body) != 1 or body[0][0] not in CONSUMING:
+            return None
+        run, last = (members(op, value, self.flags, self.rare) for op, value in (body[0], nodes[1]))
+        return f"{spelled(run.inside & last.outside)}+"
 
     def _body(self, op: Any, value: Any) -> Nodes:
         if op is ops.SUBPATTERN:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from llmguard.detectors.patterns import searcher
+from llmguard.detectors.pii_ahead import Running
 from llmguard.detectors.pii_classes import Untranslatable
+from llmguard.detectors.pii_email import Addresses
 from llmguard.detectors.pii_translate import Translation, translate
 
 _PROGRAM_BYTES = 16 << 20
@@ -34,7 +36,7 @@ class PatternScan:
             them when the pattern is not translated and has to run on every text.
     """
 
-    __slots__ = ("_confirm", "_find", "_floating", "_last", "_matches", "_translation", "prefilter")
+    __slots__ = ("_confirm", "_find", "_floating", "_inside", "_matches", "_running", "_translation", "prefilter")
 
     def __init__(self, pattern: str, flags: int, *, rare: bool = True, ending: str = "") -> None:
         import re2
@@ -55,7 +57,9 @@ class PatternScan:
         self._translation: Translation = translation
         self._confirm = regex.compile(translation.confirm, flags)
         self._floating = [regex.compile(f"(?r){tail}", flags).search for tail in translation.floating]
+        self._running = [regex.compile(stop, flags).search for stop in translation.running]
         self.prefilter = (translation.finder, *translation.needs)
+        self._inside = Addresses(pattern, flags).matches if ending else self._confirm.finditer
         self._matches = self._in_runs if translation.run else self._behind if translation.lookback else self._at
 
     def matches(self, text: str, proxy: bytes) -> Iterator[Match]:
@@ -75,7 +79,7 @@ class PatternScan:
         position = 0
         while run := self._find(proxy, position):
             start, position = run
-            yield from self._confirm.finditer(text, start, position)
+            yield from self._inside(text, start, position)
 
     def _behind(self, text: str, proxy: bytes) -> Iterator[Match]:
         find, confirm = self._find, self._confirm.match
@@ -102,6 +106,7 @@ class PatternScan:
             if found is None:
                 return
             last = min(last, found.start())
+        running = [Running(search, text) for search in self._running]
         position = 0
         while place := find(proxy, position - 1 if before and position else position):
             start = place[0]
@@ -109,7 +114,7 @@ class PatternScan:
                 start += 1
             if start > last:
                 return
-            match = confirm(text, start)
+            match = confirm(text, start) if all(ahead.holds(start) for ahead in running) else None
             if match is None and before and start == 0:
                 start = 1
                 match = confirm(text, start)

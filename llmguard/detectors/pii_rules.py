@@ -14,6 +14,7 @@ A web address keeps what is inside it: a number in a path can be a real one.
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Mapping, Sequence
 
 from llmguard.detectors.pii_results import Hit
@@ -30,10 +31,24 @@ UNSURE = 0.75
 """A find of 0.4 with a context word has this score: it is sure enough to stand beside a confirmed one."""
 
 
-def _wins(outer: Hit, inner: Hit) -> bool:
-    if inner.category in GIVES_WAY.get(outer.category, frozenset()):
-        return True
-    return outer.category in CHECKED and outer.score >= 1 and inner.category != outer.category and inner.score < UNSURE
+class _Reach:
+    """How far finds reach that begin at or before a place.
+
+    Args:
+        hits: in any order.
+    """
+
+    __slots__ = ("_ends", "_starts")
+
+    def __init__(self, hits: Sequence[Hit]) -> None:
+        spans = sorted((hit.start, hit.end) for hit in hits)
+        self._starts = [start for start, _ in spans]
+        self._ends = list(itertools.accumulate((end for _, end in spans), max))
+
+    def over(self, hit: Hit) -> bool:
+        """Whether one of them has all of ``hit`` inside."""
+        index = bisect.bisect_right(self._starts, hit.start)
+        return index > 0 and self._ends[index - 1] >= hit.end
 
 
 def _cut_short(hit: Hit, text: str) -> bool:
@@ -52,20 +67,18 @@ def settle(hits: Sequence[Hit], text: str) -> list[Hit]:
         text: the text.
     """
     kept = [hit for hit in hits if not _cut_short(hit, text)]
-    outer = sorted((hit.start, hit.end, hit) for hit in kept if hit.category in GIVES_WAY or hit.category in CHECKED)
-    if not outer:
-        return kept
-    # Ends never fall along the finds that nothing before reaches past, so that those around a place are neighbours.
-    longest = max(end - start for start, end, _ in outer)
-    starts = [start for start, _, _ in outer]
-    stay = []
+    found: dict[str, list[Hit]] = {}
     for hit in kept:
-        index = bisect.bisect_right(starts, hit.start)
-        lost = False
-        while index and not lost and starts[index - 1] >= hit.end - longest:
-            index -= 1
-            _, end, other = outer[index]
-            lost = end >= hit.end and other is not hit and _wins(other, hit)
-        if not lost:
-            stay.append(hit)
-    return stay
+        found.setdefault(hit.category, []).append(hit)
+    winners = [(GIVES_WAY[category], _Reach(found[category])) for category in GIVES_WAY if category in found]
+    sure = [
+        (category, _Reach([hit for hit in found[category] if hit.score >= 1])) for category in CHECKED & found.keys()
+    ]
+    if not winners and not sure:
+        return kept
+    return [
+        hit
+        for hit in kept
+        if not any(hit.category in losers and reach.over(hit) for losers, reach in winners)
+        and not (hit.score < UNSURE and any(hit.category != category and reach.over(hit) for category, reach in sure))
+    ]

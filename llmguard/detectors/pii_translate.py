@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from re import _constants as ops  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
-from typing import Any
+from typing import Any, NamedTuple
 
+from llmguard.detectors.pii_ahead import lifted, unambiguous
 from llmguard.detectors.pii_classes import CONSUMING, Untranslatable, members, spelled
 
 OPEN_FROM = 40
@@ -32,7 +33,6 @@ _AT = {
 }
 REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
 ASSERTS = (ops.ASSERT, ops.ASSERT_NOT)
-_FLOATING = re.compile(r"\(\?=\.\*\?((?:\[[^\]\\]+\]|\\d)(?:\{\d+\})?)\)")
 _SAMPLE = (
     b"Please send the three reports of 2024 to everyone in the department before Friday, and tell them that "
     b"the well-known supplier confirmed 15 deliveries for February; nothing else changed on page 7 of it."
@@ -52,6 +52,7 @@ class Translation:
         before: the finder's match begins one character before the start, unless the start is 0.
         floating: in the ``regex`` module's syntax; a match of each must begin at or after the start. These
             look-aheads are gone from ``confirm``.
+        running: likewise; the first match of each at or after the start must be one of its group.
         lookback: when not 0, the finder finds where the leading characters end; the start lies at most so
             many characters before.
         lead: when ``lookback`` is not 0, what the leading characters can be.
@@ -63,6 +64,7 @@ class Translation:
     needs: tuple[str, ...] = ()
     before: bool = False
     floating: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
     lookback: int = 0
     lead: bytes = b""
     run: bool = False
@@ -189,25 +191,48 @@ def _hits(pattern: str) -> int:
     return sum(1 for _ in re2.finditer(pattern.encode(), _SAMPLE))
 
 
-def _head(nodes: Nodes, flags: int, rare: bool) -> tuple[int, str, list[str], list[str]]:
+class _Head(NamedTuple):
     """The nodes at the start that consume nothing.
 
-    Returns:
-        How many; the anchors among them; all that must stand somewhere; those of it that stand at the start.
+    Attributes:
+        rest: what follows them.
+        length: how many they are.
+        asserts: how many of them are look-arounds.
+        anchor: the anchors among them.
+        needs: what must stand somewhere.
+        ahead: what of it stands at the start, and is no longer than ``OPEN_FROM``.
     """
-    count, anchor = 0, ""
+
+    rest: Nodes
+    length: int
+    asserts: int
+    anchor: str
+    needs: tuple[str, ...]
+    ahead: tuple[str, ...]
+
+
+def _head(nodes: Nodes, flags: int, rare: bool, *, grouped: bool) -> _Head:
+    """The head of a pattern; where nothing is ``grouped`` for a reference, also in a group behind anchors."""
+    length = asserts = 0
+    anchor = ""
     needs: list[str] = []
     ahead: list[str] = []
-    while nodes[count][0] in (ops.AT, *ASSERTS):
-        op, value = nodes[count]
+    while True:
+        op, value = nodes[0]
+        if length and not grouped and op is ops.SUBPATTERN and not value[1] and not value[2]:
+            nodes = [*value[3], *nodes[1:]]
+            continue
+        if op not in (ops.AT, *ASSERTS):
+            break
         if op is ops.AT:
             anchor += Emitter(flags, rare).write([(op, value)])
         elif op is ops.ASSERT:
             needs.append(Emitter(flags, rare).write(value[1]))
-            if value[0] > 0:
+            # A longer one would be read to its end from each start anew.
+            if value[0] > 0 and value[1].getwidth()[1] <= OPEN_FROM:
                 ahead.append(needs[-1])
-        count += 1
-    return count, anchor, needs, ahead
+        length, asserts, nodes = length + 1, asserts + (op in ASSERTS), nodes[1:]
+    return _Head(nodes, length, asserts, anchor, tuple(needs), tuple(ahead))
 
 
 def _in_runs_with(pattern: str, flags: int, ending: str, *, rare: bool) -> Translation:
@@ -244,20 +269,17 @@ def translate(pattern: str, flags: int, *, rare: bool, ending: str = "") -> Tran
     if nodes[-1][0] in ASSERTS and nodes[-1][1][0] > 0:
         after = _beside(nodes[-1][0], nodes[-1][1][1], r"\z", flags, rare)
 
-    head, anchor, needs, ahead = _head(nodes, flags, rare)
-    if head == 0 and (found := _lookback(nodes, pattern, flags, rare)):
+    head = _head(nodes, flags, rare, grouped=referring)
+    if head.length == 0 and (found := _lookback(nodes, pattern, flags, rare)):
         return found
     emitter = Emitter(flags, rare)
-    core = anchor + emitter.write(nodes[head:])
+    core = head.anchor + emitter.write(head.rest)
     low = min(tree.getwidth()[0], OPEN_FROM)
-    if head == 0 and not emitter.zero_width and low >= _RUN_FROM and len(emitter.chars) <= _RUN_KINDS:
+    if head.length == 0 and not emitter.zero_width and low >= _RUN_FROM and len(emitter.chars) <= _RUN_KINDS:
         first = Emitter(flags, rare).write(nodes[:1])
         return Translation(f"{spelled(emitter.chars)}{{{low},}}", pattern, (first,), run=True)
     finder = before + core + after
-    if ahead and not before:
-        finder = min([finder, *(anchor + inner for inner in ahead)], key=_hits)
-    floating = tuple(_FLOATING.findall(pattern))
-    if len(floating) != len(ahead):
-        floating = ()
-    confirm = _FLOATING.sub("", pattern) if floating else pattern
-    return Translation(finder, confirm, tuple(needs), bool(before), floating)
+    if head.ahead and not before:
+        finder = min([finder, *(head.anchor + inner for inner in head.ahead)], key=_hits)
+    confirm, floating, running = lifted(pattern, flags, head.asserts)
+    return Translation(finder, unambiguous(confirm), head.needs, bool(before), floating, running)

@@ -29,13 +29,15 @@ from llmguard.dialects.wire import Body, Delta, Event, Frame, Framing, Json, Rou
 from llmguard.types import Role, Stage
 
 _ROLES = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT}
-_READ = frozenset({"system", "messages", "tools", "stop_sequences", "output_config", "output_format"})
+_FORMS = frozenset({"output_config", "output_format"})
+_READ = frozenset({"system", "messages", "tools", "stop_sequences", "context_management", "compaction"}) | _FORMS
+_UNREAD = frozenset({"metadata", "mcp_servers"})  # the account's own notes; servers are looked at by themselves
 #: What the model does not read.
-_MUTE = frozenset({"metadata", "thinking", "tool_choice", "cache_control", "mcp_servers"}).union(
-    {"context_management", "betas", "diagnostics"}
-)
+_MUTE = frozenset({"thinking", "tool_choice", "cache_control", "betas", "diagnostics"})
 _NAMES = frozenset({"model", "service_tier", "inference_geo", "speed", "user_profile_id", "workspace_id"})
-_ANSWER_MUTE = frozenset({"usage", "stop_details", "content", "stop_sequence", "container", "context_management"})
+_TRIMMED = frozenset({"exclude_tools", "clear_tool_inputs"})  # names of tools
+_ANSWER_READ = frozenset({"stop_details", "content", "stop_sequence"})
+_ANSWER_MUTE = frozenset({"usage", "container", "context_management"})
 _ANSWER_NAMES = frozenset({"id", "type", "role", "model", "stop_reason"})
 
 
@@ -69,9 +71,12 @@ class AnthropicMessages:
             elif key == "stop_sequences":
                 for place, sequence in members(value, where):
                     reader.text(sequence, place, Stage.INPUT)
-            elif key in ("output_config", "output_format"):
+            elif key in _FORMS:
                 _form(reader, optional(value, where), where)
-        reader.rest(body, "", _READ | _MUTE, _NAMES)
+        _shortened(reader, body)
+        for place, server in objects(body.get("mcp_servers"), "/mcp_servers"):
+            reader.rest(server, place, {"authorization_token"}, {"type", "name", "url"}, {"tool_configuration"})
+        reader.rest(body, "", _READ | _UNREAD, _NAMES, _MUTE)
         return reader.body(model=word(body, "model"), stream=flag(body, "stream"))
 
     def response(self, body: Json) -> Body:
@@ -82,11 +87,11 @@ class AnthropicMessages:
             return Body(parts=event.parts, uncovered=event.uncovered, error=event.error)
         reader = Reader()
         if "input_tokens" in body:
-            reader.rest(body, "", {"context_management"})
+            reader.rest(body, "", (), (), _ANSWER_MUTE)
             return reader.body(usage=Usage(input=number(body, "input_tokens")))
         blocks(reader, body.get("content"), "/content", Stage.OUTPUT, Role.ASSISTANT)
         _stopped(reader, body, "")
-        reader.rest(body, "", _ANSWER_MUTE, _ANSWER_NAMES)
+        reader.rest(body, "", _ANSWER_READ, _ANSWER_NAMES, _ANSWER_MUTE)
         reason = word(body, "stop_reason")
         return reader.body(
             model=word(body, "model"), id=word(body, "id"), finish=(reason,) if reason else (), usage=_usage(body)
@@ -125,6 +130,17 @@ class AnthropicMessages:
         return {"type": "error", "error": {"type": code, "message": message}}
 
 
+def _shortened(reader: Reader, body: Mapping[str, Json]) -> None:
+    """How a conversation that got long is to be summed up: the model reads those instructions."""
+    told = [("/compaction", optional(body.get("compaction"), "/compaction"))]
+    managed = optional(body.get("context_management"), "/context_management")
+    told += objects(managed.get("edits"), "/context_management/edits")
+    for where, one in told:
+        reader.text(one.get("instructions"), f"{where}/instructions", Stage.INPUT, Role.SYSTEM)
+        reader.rest(one, where, {"instructions"}, {"type"}, {"trigger", "keep", "clear_at_least", *_TRIMMED})
+    reader.rest(managed, "/context_management", {"edits"})
+
+
 def _form(reader: Reader, value: Mapping[str, Json], path: str) -> None:
     """The form of the answer that is asked for."""
     reader.schema(value.get("schema"), f"{path}/schema")
@@ -138,7 +154,7 @@ def _start(data: Mapping[str, Json]) -> Event:
     reader = Reader()
     blocks(reader, message.get("content"), "/message/content", Stage.OUTPUT, Role.ASSISTANT)
     _stopped(reader, message, "/message")
-    reader.rest(message, "/message", _ANSWER_MUTE, _ANSWER_NAMES)
+    reader.rest(message, "/message", _ANSWER_READ, _ANSWER_NAMES, _ANSWER_MUTE)
     reader.rest(data, "", {"message"}, {"type"})
     return reader.event(
         model=word(message, "model", "/message"),
@@ -185,8 +201,8 @@ def _delta(data: Mapping[str, Json]) -> Event:
     reader = Reader()
     delta = mapping(data.get("delta"), "/delta")
     _stopped(reader, delta, "/delta")
-    reader.rest(delta, "/delta", _ANSWER_MUTE, _ANSWER_NAMES)
-    reader.rest(data, "", {"delta", "usage", "context_management"}, {"type"})
+    reader.rest(delta, "/delta", _ANSWER_READ, _ANSWER_NAMES, _ANSWER_MUTE)
+    reader.rest(data, "", {"delta"}, {"type"}, _ANSWER_MUTE)
     reason = word(delta, "stop_reason", "/delta")
     return reader.event(finish=(reason,) if reason else (), usage=_usage(data))
 

@@ -29,10 +29,8 @@ from llmguard.dialects.reader import (
 from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Route, Usage
 from llmguard.types import Role, Stage
 
-_ANSWER = frozenset({"output", "usage", "metrics", "trace", "additionalModelResponseFields"}) | {
-    "performanceConfig",
-    "serviceTier",
-}
+_ANSWER = frozenset({"output", "trace", "additionalModelResponseFields"})
+_ANSWER_MUTE = frozenset({"usage", "metrics", "performanceConfig", "serviceTier"})
 _TRACE_NAMES = frozenset(
     {
         *("type", "action", "confidence", "filterStrength", "invokedModelId", "guardrailId", "guardrailVersion"),
@@ -82,7 +80,7 @@ class BedrockConverse:
         blocks(reader, message.get("content"), "/output/message/content", Stage.OUTPUT, Role.ASSISTANT)
         reader.rest(message, "/output/message", {"content"}, {"role"})
         reader.rest(optional(body["output"], "/output"), "/output", {"message"})
-        reader.rest(body, "", _ANSWER, {"stopReason"})
+        reader.rest(body, "", _ANSWER, {"stopReason"}, _ANSWER_MUTE)
         _extras(reader, body)
         reason = word(body, "stopReason")
         return reader.body(finish=(reason,) if reason else (), usage=_usage(body))
@@ -101,11 +99,11 @@ class BedrockConverse:
         if name == "messageStop":
             _extras(reader, data, path)
             reason = word(data, "stopReason", path)
-            reader.rest(data, path, _ANSWER, {"stopReason", "p"})
+            reader.rest(data, path, _ANSWER, {"stopReason", "p"}, _ANSWER_MUTE)
             return reader.event(finish=(reason,) if reason else ())
         if name == "metadata":
             _extras(reader, data, path)
-            reader.rest(data, path, _ANSWER, {"p"})
+            reader.rest(data, path, _ANSWER, {"p"}, _ANSWER_MUTE)
             return reader.event(usage=_usage(data, path), last=True)
         if name.endswith(("Exception", "Error")):
             reader.tree(data, path, Stage.OUTPUT, None, {"p"})

@@ -14,10 +14,9 @@ from llmguard.dialects.wire import Json
 from llmguard.types import Role, Stage
 
 _ROLES = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT}
+_UNREAD = frozenset({"requestMetadata"})  # the account's own notes
 #: What the model does not read.
-_MUTE = frozenset({"guardrailConfig", "requestMetadata", "performanceConfig", "serviceTier"}) | {
-    "additionalModelResponseFieldPaths"
-}
+_MUTE = frozenset({"guardrailConfig", "performanceConfig", "serviceTier", "additionalModelResponseFieldPaths"})
 
 
 def read(reader: Reader, body: Mapping[str, Json], path: str) -> None:
@@ -26,7 +25,7 @@ def read(reader: Reader, body: Mapping[str, Json], path: str) -> None:
     Raises:
         DialectError: a field has the wrong type.
     """
-    reader.rest(body, path, _FIELDS.keys() | _MUTE, {"modelId"})
+    reader.rest(body, path, _FIELDS.keys() | _UNREAD, {"modelId"}, _MUTE)
     for key, value in body.items():
         if value is not None and key in _FIELDS:
             _FIELDS[key](reader, value, f"{path}/{key}")
@@ -46,7 +45,7 @@ def _messages(reader: Reader, value: Json, path: str) -> None:
 def _tools(reader: Reader, value: Json, path: str) -> None:
     value = mapping(value, path)
     tools(reader, value.get("tools"), f"{path}/tools")
-    reader.rest(value, path, {"tools", "toolChoice"})
+    reader.rest(value, path, {"tools"}, (), {"toolChoice"})
 
 
 def _inference(reader: Reader, value: Json, path: str) -> None:

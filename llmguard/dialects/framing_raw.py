@@ -7,27 +7,20 @@ does no I/O and never raises for what it reads: a piece says what is wrong with 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from llmguard.dialects import strict
 from llmguard.dialects.wire import Frame, Json
 from llmguard.errors import DialectError
 
+if TYPE_CHECKING:
+    from llmguard.dialects.template import Template
+
 #: Bytes of one event; the longest of providers hold an image in base64.
 LIMIT = 16 * 1024 * 1024
 
 
-class Like(Protocol):
-    """An event that others may differ from in a piece of text alone: `template.Template`."""
-
-    def text(self, data: bytes) -> str | None:
-        """The piece in an event that is like it; None where it is not."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
+class Raw(NamedTuple):
     """A piece of a stream: one event, or what stands between events.
 
     Attributes:
@@ -44,13 +37,16 @@ class Raw:
             ``payload`` is empty.
     """
 
-    raw: bytes = field(repr=False)
+    raw: bytes
     frame: Frame | None = None
-    payload: bytes = field(default=b"", repr=False)
+    payload: bytes = b""
     at: int = -1
     error: DialectError | None = None
     incomplete: bool = False
-    like: tuple[Like, str] | None = field(default=None, repr=False)
+    like: tuple[Template, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"Raw({len(self.raw)} bytes, frame={self.frame!r}, error={self.error!r}, incomplete={self.incomplete})"
 
 
 class Decoder(Protocol):

@@ -16,10 +16,14 @@ Follows https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-a
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from llmguard.dialects.framing_raw import LIMIT, Like, Raw, check_payload, printed, read, spliced, too_long
+from llmguard.dialects.framing_raw import LIMIT, Raw, check_payload, printed, read, spliced, too_long
 from llmguard.dialects.wire import Frame
 from llmguard.errors import DialectError
+
+if TYPE_CHECKING:
+    from llmguard.dialects.template import Template
 
 _BOM = b"\xef\xbb\xbf"
 _DONE = b"[DONE]"
@@ -41,7 +45,7 @@ class SseDecoder:
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self.like: tuple[Like, ...] = ()
+        self.like: tuple[Template, ...] = ()
         self._limit = limit
         self._held = bytearray()
         self._searched = 0

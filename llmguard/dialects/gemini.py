@@ -24,14 +24,13 @@ from llmguard.types import Role, Stage
 
 _READ = frozenset({"contents", "systemInstruction", "tools", "generationConfig", "generateContentRequest"})
 #: What the model does not read.
-_MUTE = frozenset({"toolConfig", "safetySettings", "labels", "modelArmorConfig"})
+_MUTE = frozenset({"toolConfig", "safetySettings", "modelArmorConfig"})
+_UNREAD = frozenset({"labels"})  # the account's own notes
 _NAMES = frozenset({"model", "cachedContent", "serviceTier"})
 _CONFIG_MUTE = frozenset({"responseModalities", "routingConfig", "modelConfig", "imageConfig", "thinkingConfig"})
 _CONFIG_NAMES = frozenset({"responseMimeType", "mediaResolution"})
-_ANSWER = frozenset({"candidates", "promptFeedback", "modelStatus", "error", "usageMetadata"}) | {
-    "promptTokensDetails",
-    "cacheTokensDetails",
-}
+_ANSWER = frozenset({"candidates", "promptFeedback", "modelStatus", "error"})
+_ANSWER_MUTE = frozenset({"usageMetadata", "promptTokensDetails", "cacheTokensDetails"})
 _STOP = "SAFETY"
 _ERROR_NAMES = frozenset({"type", "@type", "code", "status", "reason", "domain"})
 
@@ -130,7 +129,7 @@ def _ended(candidates: Sequence[int], text: str) -> dict[str, Json]:
 
 
 def _request(reader: Reader, body: Mapping[str, Json], path: str) -> None:
-    parts.rest(reader, body, path, _READ | _MUTE, _NAMES)
+    parts.rest(reader, body, path, _READ | _UNREAD, _NAMES, _MUTE)
     for key, value in body.items():
         where, name = f"{path}/{key}", parts.camel(key)
         if name == "contents":
@@ -149,8 +148,8 @@ def _request(reader: Reader, body: Mapping[str, Json], path: str) -> None:
 
 def _config(reader: Reader, config: Mapping[str, Json], path: str) -> None:
     """What of the settings reaches the model."""
-    known = _CONFIG_MUTE | {"stopSequences", "responseSchema", "responseJsonSchema"}
-    parts.rest(reader, config, path, known, _CONFIG_NAMES)
+    known = {"stopSequences", "responseSchema", "responseJsonSchema", "responseFormat", "audioTranscriptionConfig"}
+    parts.rest(reader, config, path, known, _CONFIG_NAMES, _CONFIG_MUTE)
     for key, value in config.items():
         where, name = f"{path}/{key}", parts.camel(key)
         if name == "stopSequences":
@@ -158,6 +157,20 @@ def _config(reader: Reader, config: Mapping[str, Json], path: str) -> None:
                 reader.text(sequence, where if isinstance(value, str) else place, Stage.INPUT)
         elif name in ("responseSchema", "responseJsonSchema"):
             reader.schema(value, where)
+        elif name == "responseFormat":
+            for place, form in parts.one_or_more(value, where):
+                _form(reader, mapping(form, place), place)
+        elif name == "audioTranscriptionConfig":  # words to listen for, and a text to be rewritten by what is heard
+            reader.tree(value, where, Stage.INPUT)
+
+
+def _form(reader: Reader, form: Mapping[str, Json], path: str) -> None:
+    """The form of the answer that is asked for; of a text, its schema is told to the model."""
+    told = optional(form.get("text"), f"{path}/text")
+    for key, value in told.items():
+        if parts.camel(key) != "mimeType":
+            reader.schema({key: value}, f"{path}/text")
+    parts.rest(reader, form, path, {"text"}, (), {"audio", "image", "video"})
 
 
 def _chunk(reader: Reader, body: Mapping[str, Json]) -> Event:
@@ -180,7 +193,7 @@ def _chunk(reader: Reader, body: Mapping[str, Json]) -> Event:
         elif name == "error" and value is not None:
             error = _error(value)
             reader.tree(value, where, Stage.OUTPUT, None, _ERROR_NAMES)
-    parts.rest(reader, body, "", _ANSWER, {"modelVersion", "responseId", "createTime"})
+    parts.rest(reader, body, "", _ANSWER, {"modelVersion", "responseId", "createTime"}, _ANSWER_MUTE)
     known = parts.camels(body)
     return reader.event(
         model=word(known, "modelVersion"),

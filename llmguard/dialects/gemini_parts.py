@@ -40,16 +40,16 @@ _GROUND_NAMES = frozenset(
         *("fileId", "file_id", "reviewId", "review_id", "mediaId", "media_id", "sourceId", "source_id"),
     }
 )
-_PLAIN_PART = frozenset(
+_MUTE_PART = frozenset(
     {
-        *("thought", "videoMetadata", "mediaResolution", "mediaProcessing", "speechMetadata"),
+        *("thought", "videoMetadata", "mediaResolution", "mediaProcessing"),
         *("documentMetadata", "spreadsheetMetadata", "audioMetadata"),
     }
 )
 _READ_PART = frozenset(
     {
         *("text", "inlineData", "fileData", "functionCall", "toolCall", "functionResponse", "toolResponse"),
-        *("executableCode", "codeExecutionResult", "audioTranscription"),
+        *("executableCode", "codeExecutionResult", "audioTranscription", "speechMetadata"),
     }
 )
 #: By the key of a part: the key of its text in there, and the stage.
@@ -59,7 +59,7 @@ _NESTED: dict[str, tuple[str, Stage]] = {
 }
 _CANDIDATE = frozenset(
     {
-        *("content", "safetyRatings", "index", "tokenCount", "avgLogprobs", "logprobsResult"),
+        *("content", "index", "tokenCount", "avgLogprobs", "logprobsResult"),
         *("citationMetadata", "groundingMetadata", "urlContextMetadata", "finishMessage", "groundingAttributions"),
     }
 )
@@ -82,7 +82,12 @@ def camels(value: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def rest(
-    reader: Reader, value: Mapping[str, Json], path: str, known: Collection[str], names: Collection[str] = frozenset()
+    reader: Reader,
+    value: Mapping[str, Json],
+    path: str,
+    known: Collection[str],
+    names: Collection[str] = frozenset(),
+    mute: Collection[str] = frozenset(),
 ) -> None:
     """What stands under unknown keys; known ones are in camel case and stand for those in snake case, too.
 
@@ -91,11 +96,10 @@ def rest(
     """
     snakes = [key for key in value if "_" in key]
     if not snakes:
-        reader.rest(value, path, known, names)
+        reader.rest(value, path, known, names, mute)
         return
-    read = [key for key in snakes if camel(key) in known]
-    named = [key for key in snakes if camel(key) in names]
-    reader.rest(value, path, {*known, *read}, {*names, *named})
+    spelt = [{*keys, *[key for key in snakes if camel(key) in keys]} for keys in (known, names, mute)]
+    reader.rest(value, path, *spelt)
 
 
 def one_or_more(value: Json, path: str) -> list[tuple[str, Json]]:
@@ -157,8 +161,12 @@ def part(reader: Reader, value: Mapping[str, Json], path: str, stage: Stage, rol
         elif name == "audioTranscription":
             nested = optional(member, where)
             reader.text(nested.get("text"), f"{where}/text", stage, role, channel and f"{channel}transcript")
-            rest(reader, nested, where, {"text"}, {"languageCode", "startOffset", "endOffset"})
-    rest(reader, value, path, _READ_PART | _PLAIN_PART, {"thoughtSignature"})
+            reader.echo(nested.get("words"), f"{where}/words", "[]")
+            names = {"languageCode", "startOffset", "endOffset"}
+            rest(reader, nested, where, {"text", "words"}, names, {"speakerLabel"})
+        elif name == "speechMetadata":  # how the text is to be spoken, in words
+            reader.tree(member, where, stage, role)
+    rest(reader, value, path, _READ_PART, {"thoughtSignature"}, _MUTE_PART)
 
 
 def _call(reader: Reader, value: Mapping[str, Json], path: str, channel: str) -> None:
@@ -191,7 +199,7 @@ def tool(reader: Reader, value: Mapping[str, Json], path: str) -> None:
     Raises:
         DialectError: a field has the wrong type.
     """
-    rest(reader, value, path, {"functionDeclarations", *_TOOLS})
+    rest(reader, value, path, {"functionDeclarations"}, (), _TOOLS)
     for key, member in value.items():
         if camel(key) != "functionDeclarations":
             continue
@@ -236,7 +244,7 @@ def candidate(reader: Reader, value: Mapping[str, Json], path: str, place: int) 
             grounding(reader, optional(member, where), where)
         elif name in ("citationMetadata", "groundingAttributions", "urlContextMetadata"):
             reader.tree(member, where, Stage.OUTPUT, Role.RETRIEVAL, _GROUND_NAMES | {"urlRetrievalStatus"})
-    rest(reader, value, path, _CANDIDATE, {"finishReason", "continuationToken"})
+    rest(reader, value, path, _CANDIDATE, {"finishReason", "continuationToken"}, {"safetyRatings"})
     reason = word(camels(value), "finishReason", path)
     if reason:
         reader.ends.append(own)

@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from llmguard.dialects.openai_common import (
+    COMMON,
     check_answer,
     constraints,
     count,
     error_of,
     index_of,
     prompts,
+    unread,
 )
 from llmguard.dialects.pointer import child
 from llmguard.dialects.reader import Reader, Says, exact, flag, mapping, objects, total, word
@@ -30,6 +32,7 @@ _BUDGET = ("reasoning_budget_message", "reasoning_budget_start_tag", "reasoning_
 _REQUEST = frozenset(
     {"prompt", "input_prefix", "input_suffix", "input_extra", "stream", "stop", "grammar", "json_schema", "model"}
 ).union(_BUDGET)
+_KNOWN = _REQUEST | COMMON
 _IDS = ("tokens", "completion_probabilities", "probs")
 _RESULT = frozenset(
     {"content", "prompt", "model", "index", "stop_type", "stopping_word", "generation_settings", "timings", "error"}
@@ -63,6 +66,7 @@ class LlamaCpp:
         for key in _BUDGET:
             reader.text(root.get(key), child("", key), Stage.INPUT, Role.SYSTEM)
         constraints(reader, root)
+        unread(reader, root, _KNOWN)
         return reader.body(model=word(root, "model"), stream=flag(root, "stream"))
 
     def response(self, body: Json) -> Body:

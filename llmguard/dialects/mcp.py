@@ -20,7 +20,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from llmguard.dialects.mcp_results import add_blocks, add_result, add_sampling
+from llmguard.dialects.mcp_results import add_blocks, add_result, add_sampling, add_self
 from llmguard.dialects.pointer import child
 from llmguard.dialects.reader import Reader, mapping, optional, word
 from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Route
@@ -30,7 +30,8 @@ from llmguard.types import Role, Stage
 _ERROR, _FILTERED, _CALL = -32001, "content_filter", "tools/call"
 _MESSAGE = frozenset({"params", "result", "error"})
 _HEAD = frozenset({"jsonrpc", "id", "method"})
-_DATA = frozenset({"_meta", "clientInfo", "capabilities", "ref", "task"})
+_DATA = frozenset({"_meta", "clientInfo"})
+_MUTE = frozenset({"capabilities", "ref", "task"})
 _NAMES = frozenset(
     {"uri", "cursor", "name", "protocolVersion", "taskId", "status", "createdAt", "lastUpdatedAt"}
 ).union({"progressToken", "requestId", "level", "logger", "mode", "url", "elicitationId", "requestState"})
@@ -161,6 +162,8 @@ def _check(message: Mapping[str, Json], path: str) -> None:
 
 def _call(reader: Reader, method: str, params: Mapping[str, Json], path: str) -> None:
     """The texts of a request or a notification."""
+    if params.get("clientInfo") is not None:
+        add_self(reader, params["clientInfo"], child(path, "clientInfo"))
     arguments, where = params.get("arguments"), child(path, "arguments")
     if method == _CALL:
         reader.tree(optional(arguments, where), where, Stage.TOOL_CALL)
@@ -174,7 +177,7 @@ def _call(reader: Reader, method: str, params: Mapping[str, Json], path: str) ->
         reader.text(argument.get("value"), f"{path}/argument/value", Stage.INPUT)
         reader.tree(params.get("context"), child(path, "context"), Stage.INPUT)
         reader.rest(argument, f"{path}/argument", frozenset({"value"}), _NAMES)
-        reader.rest(params, path, _DATA | {"argument", "context"}, _NAMES)
+        reader.rest(params, path, _DATA | {"argument", "context"}, _NAMES, _MUTE)
         return
     elif method != "resources/read":
         _notice(reader, params, path)
@@ -182,7 +185,7 @@ def _call(reader: Reader, method: str, params: Mapping[str, Json], path: str) ->
     answers, where = optional(params.get("inputResponses"), f"{path}/inputResponses"), f"{path}/inputResponses"
     for key, answer in answers.items():
         add_result(reader, mapping(answer, child(where, key)), child(where, key))
-    reader.rest(params, path, _DATA | {"arguments", "inputResponses"}, _NAMES)
+    reader.rest(params, path, _DATA | {"arguments", "inputResponses"}, _NAMES, _MUTE)
 
 
 def _result(reader: Reader, result: Mapping[str, Json], path: str) -> list[str]:
@@ -205,7 +208,7 @@ def _notice(reader: Reader, params: Mapping[str, Json], path: str) -> None:
     if isinstance(params.get("content"), (dict, list)):
         add_blocks(reader, params["content"], child(path, "content"), Stage.TOOL_RESULT, Role.TOOL)
         known = _DATA | {"content"}
-    reader.rest(params, path, known.union(_SPOKEN, {"requestedSchema"}), _NAMES)
+    reader.rest(params, path, known.union(_SPOKEN, {"requestedSchema"}), _NAMES, _MUTE)
 
 
 def _error(reader: Reader, error: Mapping[str, Json], path: str) -> str:

@@ -15,19 +15,20 @@ from llmguard.types import Role, Stage
 _LISTS = ("tools", "prompts", "resources", "resourceTemplates", "roots")
 _RESULT = frozenset(
     {"_meta", "content", "structuredContent", "messages", "contents", "description", "instructions"}
-).union({"serverInfo", "capabilities", "completion", "task", "statusMessage", *_LISTS})
+).union({"serverInfo", "completion", "task", "statusMessage", *_LISTS})
+_TASK_NAMES = frozenset({"taskId", "status", "createdAt", "lastUpdatedAt"})
 _RESULT_NAMES = frozenset(
     {"protocolVersion", "role", "model", "stopReason", "action", "nextCursor", "resultType"}
 ).union({"taskId", "status", "createdAt", "lastUpdatedAt", "isError", "requestState", "cacheScope"})
 _ITEM = frozenset({"title", "description", "inputSchema", "outputSchema", "arguments", "text", "data"}).union(
-    {"_meta", "annotations", "icons", "execution"}
+    {"_meta", "annotations"}
 )
+_ITEM_MUTE = frozenset({"icons", "execution"})
 _NAMES = frozenset({"type", "id", "name", "role", "uri", "uriTemplate", "mimeType", "size", "toolUseId", "isError"})
 _ANNOTATIONS = frozenset({"lastModified", "priority"})
 _AUDIENCES: tuple[list[str], ...] = ([], ["user"], ["assistant"], ["user", "assistant"], ["assistant", "user"])
-_SAMPLING = frozenset({"_meta", "messages", "systemPrompt", "tools", "stopSequences", "task"}).union(
-    {"modelPreferences", "metadata", "toolChoice"}
-)
+_SAMPLING = frozenset({"_meta", "messages", "systemPrompt", "tools", "stopSequences", "metadata"})
+_SAMPLING_MUTE = frozenset({"modelPreferences", "toolChoice", "task"})
 
 
 def add_result(reader: Reader, result: Mapping[str, Json], path: str, read: frozenset[str] = frozenset()) -> list[str]:
@@ -65,7 +66,9 @@ def add_result(reader: Reader, result: Mapping[str, Json], path: str, read: froz
     task = optional(result.get("task"), child(path, "task"))
     for holder, at in ((result, path), (task, child(path, "task"))):
         reader.text(holder.get("statusMessage"), child(at, "statusMessage"), Stage.TOOL_RESULT)
-    reader.rest(result, path, _RESULT | read, _RESULT_NAMES)
+    reader.rest(task, child(path, "task"), {"_meta", "statusMessage"}, _TASK_NAMES)
+    add_self(reader, result.get("serverInfo"), child(path, "serverInfo"))
+    reader.rest(result, path, _RESULT | read, _RESULT_NAMES, {"capabilities"})
     return ["tool_error"] if result.get("isError") is True else []
 
 
@@ -82,7 +85,19 @@ def add_sampling(reader: Reader, params: Mapping[str, Json], path: str) -> None:
     for where, item in objects(params.get("tools"), child(path, "tools")):
         _item(reader, item, where, Stage.CONTEXT, Role.RETRIEVAL)
     reader.tree(params.get("stopSequences"), child(path, "stopSequences"), Stage.CONTEXT)
-    reader.rest(params, path, _SAMPLING, frozenset({"includeContext"}))
+    reader.rest(params, path, _SAMPLING, frozenset({"includeContext"}), _SAMPLING_MUTE)
+
+
+def add_self(reader: Reader, value: Json, path: str) -> None:
+    """What a server or a client says that it is.
+
+    Raises:
+        DialectError: something in it has the wrong type.
+    """
+    said = optional(value, path)
+    for key in ("title", "description"):
+        reader.text(said.get(key), child(path, key), Stage.CONTEXT)
+    reader.rest(said, path, {"title", "description"}, {"name", "version", "websiteUrl"}, {"icons"})
 
 
 def add_blocks(reader: Reader, content: Json, path: str, stage: Stage, role: Role) -> None:
@@ -143,7 +158,7 @@ def _item(reader: Reader, item: Mapping[str, Json], path: str, stage: Stage, rol
         reader.rest(argument, where, frozenset({"title", "description"}), _NAMES)
     for key in ("text", "data"):
         reader.opaque(item.get(key), child(path, key))
-    reader.rest(item, path, _ITEM, _NAMES)
+    reader.rest(item, path, _ITEM, _NAMES, _ITEM_MUTE)
 
 
 def _annotations(reader: Reader, holder: Mapping[str, Json], path: str, read: frozenset[str] = frozenset()) -> None:

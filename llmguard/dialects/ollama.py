@@ -19,6 +19,7 @@ from llmguard.dialects.openai_common import (
     error_of,
     is_name,
     role_of,
+    unread,
 )
 from llmguard.dialects.pointer import child
 from llmguard.dialects.reader import Reader, Says, exact, flag, mapping, objects, optional, word
@@ -68,7 +69,7 @@ class Ollama:
         if not isinstance(form, str) or not is_name(form):  # "json", or a schema
             definition(reader, form, "/format")
         options = optional(root.get("options"), "/options")
-        exact(options, {"stop"}, "/options")
+        reader.rest(options, "/options", {"stop"})
         reader.tree(options.get("stop"), "/options/stop", Stage.INPUT)
         stream = root.get("stream") is None or flag(root, "stream")
         return reader.body(model=word(root, "model"), stream=stream)
@@ -139,7 +140,9 @@ class Ollama:
 
 
 def _request(reader: Reader, root: Mapping[str, Json], *, chat: bool) -> None:
-    exact(root, _CHAT if chat else _GENERATE, "")
+    known = _CHAT if chat else _GENERATE
+    exact(root, known, "")
+    unread(reader, root, known)
     if chat:
         for where, message in objects(root.get("messages"), "/messages"):
             stage, who = _ROLES.get(role_of(message, where), (Stage.INPUT, Role.USER))

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from llmguard.dialects.openai_common import (
+    COMMON,
     CREATED,
     check_answer,
     constraints,
@@ -29,6 +30,7 @@ from llmguard.dialects.openai_common import (
     opened,
     role_of,
     said_again,
+    unread,
 )
 from llmguard.dialects.pointer import child, strings
 from llmguard.dialects.reader import Reader, Says, exact, flag, mapping, objects, optional, word
@@ -46,7 +48,8 @@ _ROLES = {
 }
 _SPOKEN = frozenset({"refusal", "reasoning_content", "reasoning"})
 _TEXT_KEY = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal", "thinking": "thinking"}
-_PART = frozenset({"type", "prompt_cache_breakpoint", "cache_control"})
+_PART = frozenset({"prompt_cache_breakpoint", "cache_control"})
+_TYPE = frozenset({"type"})
 _PLAIN = frozenset({"role", "tool_call_id"})
 _SAID = {"function": "arguments", "custom": "input"}
 _CALLS = frozenset({"tool_calls", "function_call"})
@@ -56,13 +59,14 @@ _AUDIO = frozenset({"data", "id", "transcript", "expires_at"})
 _CALL = frozenset({"id", "type", "index", "function", "custom"})
 _BESIDE = frozenset(
     {"tools", "functions", "documents", "prediction", "data_sources", "chat_template", "chat_template_kwargs"}
-    | {"web_search_options"}
+    | {"web_search_options", "tool_prompt"}
 )
 _REQUEST = _BESIDE | {"messages", "model", "stream", "response_format", "stop", "n"}
+_KNOWN = _REQUEST | COMMON
 _CHOICE = frozenset(
     {"index", "message", "delta", "finish_reason", "native_finish_reason", "stop_reason", "logprobs", "token_ids"}
-    | {"content_filter_results", "content_filter_result", "content_filter_offsets"}
 )
+_FILTERS = frozenset({"content_filter_results", "content_filter_result", "content_filter_offsets"})
 
 
 class OpenAiChat:
@@ -90,6 +94,7 @@ class OpenAiChat:
         if not _BESIDE.isdisjoint(root):
             _beside(reader, root)
         constraints(reader, root)
+        unread(reader, root, _KNOWN)
         return reader.body(model=model_of(root, path), stream=flag(root, "stream"))
 
     def response(self, body: Json) -> Body:
@@ -174,6 +179,7 @@ def _beside(reader: Reader, root: Mapping[str, Json]) -> None:
         for where, tool in objects(root.get(key), child("", key)):
             definition(reader, tool, where)
     add_template(reader, root)
+    reader.text(root.get("tool_prompt"), "/tool_prompt", Stage.INPUT, Role.SYSTEM)
     search = optional(root.get("web_search_options"), "/web_search_options")
     definition(reader, search.get("user_location"), "/web_search_options/user_location")
     reader.rest(search, "/web_search_options", {"user_location", "search_context_size"})
@@ -262,7 +268,7 @@ def _content(reader: Reader, content: Json, path: str, stage: Stage, role: Role,
             reader.uncovered.append(where)
             continue
         _content(reader, part[key], child(where, key), stage, role, channel)
-        reader.rest(part, where, _PART | {key})
+        reader.rest(part, where, {key}, _TYPE, _PART)
 
 
 def _call(reader: Reader, call: Json, path: str, key: str, channel: str) -> None:
@@ -280,7 +286,7 @@ def _choice(reader: Reader, choice: Mapping[str, Json], path: str) -> list[str]:
     for key in ("logprobs", "token_ids"):
         if choice.get(key) is not None:
             reader.echo(choice[key], child(path, key), "null")
-    reader.rest(choice, path, _CHOICE)
+    reader.rest(choice, path, _CHOICE, mute=_FILTERS)
     reason = word(choice, "finish_reason", path)
     return [reason] if reason else []
 

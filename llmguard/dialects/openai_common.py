@@ -7,7 +7,7 @@ also looked through for keys that differ from known ones in their case alone; th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from llmguard.dialects import strict
 from llmguard.dialects.pointer import child, strings
@@ -36,7 +36,7 @@ _TOP = frozenset(
         "prompt_logprobs",
         "detail",
     }
-    | {"prompt_token_ids", "system_fingerprint", "service_tier", "prompt_filter_results", "moderation", "obfuscation"}
+    | {"prompt_token_ids", "system_fingerprint", "service_tier", "obfuscation"}
     | {"message"}  # of an error in vLLM's older form
 )
 _CONSTRAINTS = (
@@ -52,6 +52,8 @@ _CONSTRAINTS = (
 )
 _WORDS = ("stop", "bad_words")
 _BINDING = frozenset({*_CONSTRAINTS, *_WORDS})
+#: What `constraints` reads of a request, and what holds the account's own notes and names.
+COMMON = _BINDING | {"metadata", "user", "safety_identifier", "prompt_cache_key", "model"}
 
 
 _PROMPT_AGAIN = ("prompt_logprobs", "prompt_token_ids")
@@ -158,18 +160,25 @@ def check_answer(body: Mapping[str, Json], key: str, error: str) -> None:
         raise DialectError(f"/{key}: is missing")
 
 
-def said_again(reader: Reader, root: Mapping[str, Json]) -> None:
+def said_again(reader: Reader, root: Mapping[str, Json], read: Collection[str] = ()) -> None:
     """What stands beside the choices: the prompt, which vLLM repeats when asked to, and what is unknown.
 
-    llama.cpp's server repeats prompt and answer in ``__verbose``. Of what is unknown, only prose is uncovered: other
-    words are names of tiers, regions, hosts.
+    llama.cpp's server repeats prompt and answer in ``__verbose``.
     """
     reader.text(root.get("prompt_text"), "/prompt_text", Stage.OUTPUT, Role.USER)
     for key in _PROMPT_AGAIN:
         if key in root:
             reader.echo(root[key], child("", key), "null")
-    for key in root.keys() - _TOP:
-        if not all([is_name(content) for _, content in strings(root[key])]):
+    unread(reader, root, {*_TOP, *read} if read else _TOP)
+
+
+def unread(reader: Reader, root: Mapping[str, Json], known: Collection[str]) -> None:
+    """What a body says under keys of its own that we don't know.
+
+    Only prose is uncovered: other words are names of tiers, regions, hosts, voices.
+    """
+    for key in [key for key in root if key not in known]:
+        if not all([is_name(content) for _, content in strings(root[key]) if content]):
             reader.uncovered.append(child("", key))
 
 

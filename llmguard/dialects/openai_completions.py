@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from llmguard.dialects.openai_common import (
+    COMMON,
     CREATED,
     check_answer,
     constraints,
@@ -25,6 +26,7 @@ from llmguard.dialects.openai_common import (
     opened,
     prompts,
     said_again,
+    unread,
 )
 from llmguard.dialects.pointer import child
 from llmguard.dialects.reader import Reader, Says, exact, flag, mapping, objects, word
@@ -33,8 +35,10 @@ from llmguard.errors import DialectError
 from llmguard.types import Stage
 
 _REQUEST = frozenset({"prompt", "prompt_embeds", "suffix", "model", "stream", "echo", "response_format", "stop", "n"})
+_KNOWN = _REQUEST | COMMON
 _IDS = ("token_ids", "prompt_token_ids", "prompt_logprobs")
-_CHOICE = frozenset({"index", "text", "finish_reason", "stop_reason", "logprobs", "content_filter_results"}).union(_IDS)
+_CHOICE = frozenset({"index", "text", "finish_reason", "stop_reason", "logprobs"}).union(_IDS)
+_FILTERS = frozenset({"content_filter_results"})
 
 
 class OpenAiCompletions:
@@ -64,6 +68,7 @@ class OpenAiCompletions:
         reader.opaque(root.get("prompt_embeds"), "/prompt_embeds")
         reader.text(root.get("suffix"), "/suffix", Stage.INPUT)
         constraints(reader, root)
+        unread(reader, root, _KNOWN)
         return reader.body(model=model_of(root, path), stream=flag(root, "stream"))
 
     def response(self, body: Json) -> Body:
@@ -109,7 +114,7 @@ def _choices(reader: Reader, root: Mapping[str, Json]) -> list[str]:
         reader.text(choice.get("text"), child(where, "text"), Stage.OUTPUT, channel=f"{index}/text")
         for key in ("logprobs", *_IDS):
             reader.echo(choice.get(key), child(where, key), "null")
-        reader.rest(choice, where, _CHOICE)
+        reader.rest(choice, where, _CHOICE, mute=_FILTERS)
         if reason := word(choice, "finish_reason", where):
             finish.append(reason)
             reader.ends.append(f"{index}/text")

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llmguard.dialects.openai_chat import add_messages, add_template
-from llmguard.dialects.openai_common import prompts
+from llmguard.dialects.openai_common import COMMON, prompts, unread
 from llmguard.dialects.openai_wordless import OpenAiWordless
 from llmguard.dialects.reader import Reader, exact
 from llmguard.dialects.wire import Json
 from llmguard.errors import DialectError
 
 _INPUTS = frozenset({"input", "content", "messages"})
+_TEMPLATE = frozenset({"documents", "chat_template", "chat_template_kwargs"})
+_KNOWN = _INPUTS | _TEMPLATE | COMMON
 
 
 def _read(reader: Reader, root: Mapping[str, Json]) -> None:
@@ -26,7 +28,8 @@ def _read(reader: Reader, root: Mapping[str, Json]) -> None:
         prompts(reader, root.get(key), f"/{key}")
     if "messages" in root:
         add_messages(reader, root["messages"])
-        add_template(reader, root)
+    add_template(reader, root)
+    unread(reader, root, _KNOWN)
 
 
 EMBEDDINGS = OpenAiWordless(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from llmguard.dialects.openai_common import unread
 from llmguard.dialects.openai_wordless import OpenAiWordless
 from llmguard.dialects.pointer import child
 from llmguard.dialects.reader import Reader, exact, mapping, members, word
@@ -24,6 +25,7 @@ def _read(reader: Reader, root: Mapping[str, Json]) -> None:
             _input(reader, item, where)
     else:
         raise DialectError("/input: is missing")
+    unread(reader, root, {"input", "model"})
 
 
 def _input(reader: Reader, item: Json, path: str) -> None:

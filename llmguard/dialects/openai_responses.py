@@ -21,10 +21,11 @@ from llmguard.types import Role, Stage
 
 _TOLD = frozenset({"instructions", "tools", "text", "prompt"})
 _SAID = frozenset({"output", "output_text", "error", "misalignment"})
+_UNREAD = frozenset({"metadata"})  # the account's own notes
 #: What the model does not read.
 _MUTE = frozenset(
     {
-        *("metadata", "reasoning", "tool_choice", "include", "conversation", "stream_options", "context_management"),
+        *("reasoning", "tool_choice", "include", "conversation", "stream_options", "context_management"),
         *("moderation", "prompt_cache_options", "prompt_cache_diagnostics", "access_programs", "background_options"),
         *("image", "usage", "tool_usage", "incomplete_details", "input_transformations"),
     }
@@ -65,7 +66,7 @@ class OpenAiResponses:
                 _input(reader, value, "/input", Stage.INPUT, Role.USER)
             else:
                 _told(reader, key, value)
-        reader.rest(body, "", _TOLD | _MUTE | {"input"}, _NAMES)
+        reader.rest(body, "", _TOLD | _UNREAD | {"input"}, _NAMES, _MUTE)
         return reader.body(model=word(body, "model"), stream=flag(body, "stream"))
 
     def response(self, body: Json) -> Body:
@@ -128,7 +129,7 @@ def answer(reader: Reader, body: Mapping[str, Json], path: str) -> Body:
         else:
             _told(reader, key, value, path)
     listed = {"data"} if body.get("object") == "list" else set()
-    reader.rest(body, path, _TOLD | _SAID | _MUTE | listed, _NAMES)
+    reader.rest(body, path, _TOLD | _SAID | _UNREAD | listed, _NAMES, _MUTE)
     return reader.body(
         model=word(body, "model", path),
         id=word(body, "id", path),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
-from llmguard.dialects.openai_responses_tools import form, tools
+from llmguard.dialects.openai_responses_tools import environment, form, tools
 from llmguard.dialects.reader import Reader, mapping, members, objects, word
 from llmguard.dialects.wire import Json
 from llmguard.types import Role, Stage
@@ -41,7 +41,7 @@ _PLAIN = frozenset(
     }
 )
 #: Objects in which nothing is said.
-_MUTE = frozenset({"caller", "environment", "svg_usage", "prompt_cache_breakpoint"})
+_MUTE = frozenset({"caller", "svg_usage", "prompt_cache_breakpoint"})
 _CITED = frozenset({"type", "file_id", "container_id"})
 
 
@@ -70,7 +70,7 @@ def item(reader: Reader, value: Json, path: str, spoken: Stage, channel: str = "
     for key, member in value.items():
         if key in fields and member is not None:
             fields[key](reader, member, f"{path}/{key}", spoken, channel)
-    reader.rest(value, path, _MUTE | fields.keys(), _PLAIN)
+    reader.rest(value, path, fields.keys(), _PLAIN, _MUTE)
 
 
 def _message(reader: Reader, value: Mapping[str, Json], path: str, spoken: Stage, channel: str) -> None:
@@ -78,7 +78,7 @@ def _message(reader: Reader, value: Mapping[str, Json], path: str, spoken: Stage
     if value.get("role") == "assistant":
         role, stage = Role.ASSISTANT, spoken
     contents(reader, value.get("content"), f"{path}/content", stage, role, channel and f"{channel}content/")
-    reader.rest(value, path, _MUTE | {"content"}, _PLAIN)
+    reader.rest(value, path, {"content"}, _PLAIN, _MUTE)
 
 
 def contents(reader: Reader, value: Json, path: str, stage: Stage, role: Role | None, channel: str = "") -> None:
@@ -109,7 +109,7 @@ def content(reader: Reader, value: Json, path: str, stage: Stage, role: Role | N
     reader.text(value.get(key), f"{path}/{key}", stage, role, channel)
     annotation(reader, value.get("annotations"), f"{path}/annotations", stage)
     reader.echo(value.get("logprobs"), f"{path}/logprobs", "[]")
-    reader.rest(value, path, _MUTE | {key, "annotations", "logprobs"}, {"type"})
+    reader.rest(value, path, {key, "annotations", "logprobs"}, {"type"}, _MUTE)
 
 
 def annotation(reader: Reader, value: Json, path: str, stage: Stage) -> None:
@@ -168,6 +168,10 @@ def _commands(reader: Reader, value: Json, path: str, _spoken: Stage, channel: s
     reader.rest(action, path, {"commands"})
 
 
+def _environment(reader: Reader, value: Json, path: str, _spoken: Stage, _channel: str) -> None:
+    environment(reader, value, path)
+
+
 def _shell(reader: Reader, value: Json, path: str, _spoken: Stage, channel: str) -> None:
     if isinstance(value, str):
         reader.text(value, path, Stage.TOOL_RESULT)
@@ -184,13 +188,13 @@ def shell(reader: Reader, value: Json, path: str, channel: str) -> None:
     """
     for key in ("stdout", "stderr"):
         reader.text(value.get(key), f"{path}/{key}", Stage.TOOL_RESULT, None, channel and channel + key)
-    reader.rest(value, path, {"stdout", "stderr", "outcome"}, {"created_by"})
+    reader.rest(value, path, {"stdout", "stderr"}, {"created_by"}, {"outcome"})
 
 
 _call = partial(_text, stage=Stage.TOOL_CALL)
 _arguments = partial(_text, stage=Stage.TOOL_CALL, own="arguments", json=True)
 _deed = partial(_tree, stage=Stage.TOOL_CALL, skip=frozenset({"type", "button"}))
-_found = partial(_tree, stage=Stage.CONTEXT, skip=frozenset({"file_id", "filename", "vector_store_id"}))
+_found = partial(_tree, stage=Stage.CONTEXT, skip=frozenset({"file_id", "vector_store_id"}))
 _outcome = partial(_tree, stage=Stage.TOOL_RESULT, skip=frozenset({"type", "code", "id"}))
 
 _ITEMS: dict[str, dict[str, _Read]] = {
@@ -216,7 +220,7 @@ _ITEMS: dict[str, dict[str, _Read]] = {
     },
     "local_shell_call": {"action": _deed},
     "local_shell_call_output": {"output": partial(_text, stage=Stage.TOOL_RESULT)},
-    "shell_call": {"action": _commands},
+    "shell_call": {"action": _commands, "environment": _environment},
     "shell_call_output": {"output": _shell},
     "apply_patch_call": {"operation": _deed},
     "apply_patch_call_output": {"output": partial(_text, stage=Stage.TOOL_RESULT)},

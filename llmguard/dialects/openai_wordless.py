@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from llmguard.dialects.openai_common import check_answer, error_body, error_of, facts, model_of
+from llmguard.dialects.openai_common import check_answer, error_body, error_of, facts, model_of, said_again
 from llmguard.dialects.reader import Reader, mapping
 from llmguard.dialects.wire import Body, Event, Frame, Framing, Json, Route
 from llmguard.errors import DialectError
@@ -56,6 +56,7 @@ class OpenAiWordless:
         root, reader = mapping(body, ""), Reader()
         error = error_of(reader, root)
         check_answer(root, self._answer, error)
+        said_again(reader, root, {self._answer})
         return reader.body(**facts(root, (), error))
 
     def event(self, frame: Frame) -> Event:

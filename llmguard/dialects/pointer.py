@@ -21,6 +21,8 @@ KEY = "~3"
 MIN_DIGITS = 6
 """Digits from which on a number may say something: numbers of cards, accounts and telephones have more."""
 
+#: Prose has spaces, or letters beyond ASCII where a language has none, or is longer.
+_WORD = re.compile(r"[!-~]{0,256}")
 _NAME = re.compile(r"(?=.{1,24}\Z)[A-Za-z_$][A-Za-z_-]*[0-9]{0,3}|[0-9]{1,5}")
 
 Skip = Callable[[str], bool]
@@ -92,6 +94,21 @@ def strings(value: Json, path: str = "", skip: Skip | None = None) -> Iterator[t
             members = here.items() if isinstance(here, dict) else enumerate(here)
             below = [(child(where, key), member) for key, member in members if isinstance(member, (str, dict, list))]
             waiting.extend(below[::-1] if skip is None else [item for item in below[::-1] if not skip(item[0])])
+
+
+def is_words(value: Json) -> bool:
+    """Whether each string at or below a value is a single word, as names, ids, URLs and words of a format are."""
+    waiting: list[Json] = [value]
+    while waiting:
+        here = waiting.pop()
+        if isinstance(here, str):
+            if _WORD.fullmatch(here) is None:
+                return False
+        elif isinstance(here, dict):
+            waiting.extend(here.values())
+        elif isinstance(here, list):
+            waiting.extend(here)
+    return True
 
 
 def texts(value: Json, path: str = "") -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from llmguard.dialects.wire import Body, Delta, Event, Json, Part, Put, Repeat
 from llmguard.errors import DialectError
 from llmguard.types import Role, Stage
 
-#: Keywords of JSON Schema whose values are names; such a value is only then a text when it has a space in it.
+#: Keywords of JSON Schema whose values are names; such a value is only then a text when it does not look like one.
 _NAMES = frozenset(
     {"type", "required", "format", "$ref", "$id", "$schema", "$anchor", "propertyOrdering", "property_ordering"}
 )
@@ -29,6 +29,7 @@ _ROLE_AT = {
     Stage.CONTEXT: Role.RETRIEVAL,
 }
 _TOOLS = frozenset({Stage.TOOL_CALL, Stage.TOOL_RESULT})
+_Keys = Collection[str]
 
 
 class Says(enum.Enum):
@@ -112,7 +113,7 @@ class Reader:
         for where, content in pointer.strings(value, path):
             keys = where[len(path) :].split("/")
             key = keys[-2] if keys[-1].isdigit() and len(keys) > 1 else keys[-1]
-            if key not in _NAMES or any(map(str.isspace, content)):
+            if key not in _NAMES or not pointer.is_words(content):
                 self.parts.append(Part(stage, role, where, content))
 
     def opaque(self, value: Json, path: str) -> None:
@@ -133,7 +134,7 @@ class Reader:
             self.spoken.append(Put(path, blank))
 
     def rest(
-        self, value: Mapping[str, Json], path: str, known: Collection[str], names: Collection[str] = frozenset()
+        self, value: Mapping[str, Json], path: str, known: _Keys, names: _Keys = frozenset(), mute: _Keys = frozenset()
     ) -> None:
         """What stands under keys that we don't know: nobody looked at the strings there.
 
@@ -142,6 +143,7 @@ class Reader:
             path: its pointer.
             known: keys that were read, or that hold no texts at all.
             names: keys whose values are names, if they are strings.
+            mute: keys of settings, in which single words are names, too, but prose is none.
 
         Raises:
             DialectError: a key differs from a known one in its case alone.
@@ -150,12 +152,16 @@ class Reader:
         for key, member in value.items():
             if key in known or member is None or (key in names and not isinstance(member, (dict, list))):
                 continue
-            odd = odd or key not in names
+            if key in mute and pointer.is_words(member):
+                continue
+            odd = odd or not (key in names or key in mute)
             if isinstance(member, (str, dict, list)):
                 found = pointer.strings(member, pointer.child(path, key))
-                self.uncovered += [where for where, content in found if content]
+                self.uncovered += [
+                    at for at, content in found if content and not (key in mute and pointer.is_words(content))
+                ]
         if odd:
-            exact(value, {*known, *names}, path)
+            exact(value, {*known, *names, *mute}, path)
 
     def body(self, **fields: Any) -> Body:
         """All of it as a body, with the fields that are no texts."""

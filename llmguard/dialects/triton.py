@@ -15,6 +15,7 @@ MLServer has the same routes and speaks the Open Inference Protocol there: its a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from llmguard.dialects.kserve import FILTERED, FINISH, INFER, SYSTEM, add_error, hollow, speaks, tensor
 from llmguard.dialects.openai_common import asked
@@ -68,6 +69,9 @@ class TritonGenerate:
         if speaks(root):
             return INFER.event(frame)
         facts = _answer(reader, root)
+        if facts["usage"] is not None:
+            # The vLLM backend counts what was generated since the response before.
+            facts["usage"] = replace(facts["usage"], further=True)
         if facts["finish"]:
             reader.ends += [delta.channel for delta in reader.deltas]
         return reader.event(**facts, last=bool(facts["error"]))

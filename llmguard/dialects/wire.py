@@ -54,12 +54,14 @@ class Usage:
         output: of the answer, reasoning included.
         cached: of the input, those that came from a cache.
         reasoning: of the output, those that were not shown.
+        further: whether those of the output are of one event of a stream alone, to be added to what came before.
     """
 
     input: int | None = None
     output: int | None = None
     cached: int | None = None
     reasoning: int | None = None
+    further: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ the colon goes out, which keeps the connection alive just as well. A name or an 
 
 from __future__ import annotations
 
-import dataclasses
 import re
 
 from llmguard.dialects.framing import Raw
@@ -46,4 +45,4 @@ def quiet(raw: Raw) -> Raw:
     if not changed:
         return raw
     before = _BOM if raw.raw.startswith(_BOM) else b""
-    return dataclasses.replace(raw, raw=before + b"".join(lines), at=-1)
+    return raw._replace(raw=before + b"".join(lines), at=-1)

@@ -16,7 +16,7 @@ from llmguard.dialects import carry, edit, framing, pointer, strict
 from llmguard.dialects.framing import Raw
 from llmguard.dialects.framing_sse import SseDecoder, piece
 from llmguard.dialects.template import Template, template
-from llmguard.dialects.wire import Event, Frame, Framing, Usage
+from llmguard.dialects.wire import Event, Frame, Framing
 from llmguard.errors import Blocked, DialectError
 from llmguard.integrations.exchange import Exchange, Steps
 from llmguard.integrations.exchange_aside import quiet
@@ -47,7 +47,6 @@ class ExchangeStream:
     Attributes:
         blocked: the decision that ended the stream, or None; the source should be closed then.
         broken: why the stream could not be read on, or None; likewise.
-        usage: tokens, where the stream said them.
         finish: finish reasons.
         model: that answered.
         id: of the response.
@@ -81,7 +80,6 @@ class ExchangeStream:
         self._said_something = False
         self.blocked: Decision | None = None
         self.broken: DialectError | None = None
-        self.usage: Usage | None = None
         self.finish: list[str] = []
         self.model = ""
         self.id = ""
@@ -89,7 +87,7 @@ class ExchangeStream:
     def feed(self, data: bytes) -> Steps[bytes]:
         """What goes out after some more bytes of the stream."""
         out: list[bytes] = []
-        for raw in [] if self._over else self._decoder.feed(data):
+        for raw in () if self._over else self._decoder.feed(data):
             yield from self._step(raw, out)
         return self._outgoing(out)
 
@@ -150,7 +148,10 @@ class ExchangeStream:
         if self._over:
             return
         try:
-            yield from self._raw(raw, out)
+            if raw.like is None or self._last:
+                yield from self._raw(raw, out)
+            else:
+                yield from self._alike(raw.raw, *raw.like, out)
         except Blocked as stop:
             out.append((yield from self._stopped(stop.decision)))
         except DialectError as error:
@@ -158,10 +159,6 @@ class ExchangeStream:
 
     def _raw(self, raw: Raw, out: list[bytes]) -> Steps[None]:
         if raw.like is not None:
-            known, text = raw.like
-            if isinstance(known, Template) and not self._last:
-                yield from self._alike(raw.raw, known, text, out)
-                return
             raw = piece(raw.raw)
         if raw.error is not None:
             raise raw.error
@@ -286,7 +283,6 @@ class ExchangeStream:
         self._last = self._last or event.last
         self.model = self._texts.model = event.model or self.model
         self.id = event.id or self.id
-        self.usage = event.usage or self.usage
         self.finish += event.finish
         self._texts.uncovered(event.uncovered)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import re
 from collections.abc import AsyncIterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from llmguard.integrations import links
 from llmguard.integrations.headers import Headers, named
+from llmguard.integrations.patience import Patience
 from llmguard.integrations.served import UpstreamError
 
 if TYPE_CHECKING:
@@ -17,14 +19,14 @@ if TYPE_CHECKING:
 
     from llmguard.integrations.upstream import Limits
 
-#: Bytes of one header of an answer.
+#: Bytes of one header of an answer, and how many there may be, those behind a chunked body included.
 HEADER = 1 << 16
+HEADERS = 1000
 _ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 # Of a body that is sent at once; of a larger one, pieces of that size.
 _PIECE = 1 << 18
 # How often a connection may turn out to be none that can be used.
 _TRIES = 4
-_OK = 200
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 # Aiohttp asks a tunnel for another place than the target.
 _METHOD = re.compile(r"(?!(?i:connect)\Z)[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -58,15 +60,16 @@ class AiohttpLink:
                     raise UnusableError
                 return await super().send(conn)
 
-        self._unusable, self._request = UnusableError, Request
+        class Connector(aiohttp.TCPConnector):  # type: ignore[misc]
+            async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
+                async with Patience(limits.connect):
+                    return await super()._create_connection(*args, **kwargs)
 
-        @lru_cache(256)
-        def url(target: str) -> Any:
-            import yarl
+        self._unusable, self._request, self._connector = UnusableError, Request, Connector
 
-            return yarl.URL(origin + target, encoded=True)
-
-        self._url = url
+        server = importlib.import_module("yarl").URL(origin, encoded=True)
+        # All of a target is given as the path: what is taken apart loses a ? that nothing follows.
+        self._url = lru_cache(256)(partial(server.with_path, encoded=True))
 
     async def ask(self, method: str, target: bytes, headers: Headers, body: bytes | AsyncIterator[bytes]) -> _Answer:
         """See `links.Link`; a header that is no UTF-8 can't be sent."""
@@ -102,11 +105,13 @@ class AiohttpLink:
                 response = await session.request(method, url, headers=headers, data=given or None, **how)
             except self._unusable:
                 continue
+            except self._aiohttp.ClientConnectorError:
+                raise links.unreachable() from None  # one for a certificate that does not fit is a ValueError, too
             except (ValueError, TypeError):
                 raise links.unsendable() from None
             except Exception as error:  # noqa: BLE001 - what is none of aiohttp's goes on
                 raise self.failure(error, given) from None
-            if response.status >= _OK:
+            if response.status in links.ANSWERS:
                 return response
             response.close()  # none of HTTP, or a switch to another protocol, which nobody has asked for
             break
@@ -125,13 +130,14 @@ class AiohttpLink:
         aiohttp, limits = self._aiohttp, self._limits
         return aiohttp.ClientSession(
             auto_decompress=False,
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=limits.idle),
+            connector=self._connector(limit=0, keepalive_timeout=limits.idle),
             cookie_jar=aiohttp.DummyCookieJar(),
             max_field_size=HEADER,
+            max_headers=HEADERS,
             max_line_size=HEADER,
             request_class=self._request,
             skip_auto_headers=_ADDED,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect, sock_read=limits.read),
+            timeout=aiohttp.ClientTimeout(total=None, sock_read=limits.read),
         )
 
     async def _waited(self, free: asyncio.Semaphore) -> None:
@@ -168,10 +174,14 @@ class _Given:
         told = named(headers, b"content-length")
         self._pieces = pieces
         self._left = int(told) if told else None
+        self._begun = False
         self.error: UpstreamError | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
+            if self._begun:  # aiohttp tries again, and what is left would be another body
+                raise links.broken()  # noqa: TRY301 - as if whoever gives the pieces had said so
+            self._begun = True
             async for piece in self._pieces:
                 if self._left is not None:
                     self._left -= len(piece)

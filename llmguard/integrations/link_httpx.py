@@ -42,11 +42,15 @@ class HttpxLink:
         extensions = {"timeout": self._timeout, "target": target}
         request = httpx.Request(method, self._url, headers=list(headers), stream=stream, extensions=extensions)
         try:
-            return _Answer(httpx, await self._transport.handle_async_request(request))
+            response = await self._transport.handle_async_request(request)
+            if response.status_code in links.ANSWERS:
+                return _Answer(httpx, response)
+            await response.stream.aclose()
         except httpx.LocalProtocolError:
             raise links.unsendable() from None
         except (httpx.TransportError, OSError) as error:
             raise _failure(httpx, error) from None
+        raise links.broken()
 
     async def close(self) -> None:
         """Close the connections."""

@@ -8,12 +8,15 @@ from typing import Protocol
 from llmguard.integrations.headers import Headers
 from llmguard.integrations.served import UpstreamError
 
+#: What an answer's status may be: what is less comes before an answer, and more is none of HTTP.
+ANSWERS = range(200, 600)
+
 
 class Answer(Protocol):
     """One answer; its body is still to be read.
 
     Attributes:
-        status: of HTTP.
+        status: of HTTP, one of `ANSWERS`.
         headers: names in small letters.
     """
 

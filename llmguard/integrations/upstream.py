@@ -93,6 +93,8 @@ class Upstream:
         self.limits = limits or Limits()
         self.origin = f"{parts.scheme}://{parts.netloc}"
         self.address, self.port = address, port
+        own = re.escape(self.origin.encode()), re.escape(self.prefix.encode())
+        self._below = re.compile(rb"(?:%s)?%s(?=[/?]|\Z)" % own)
         self._link = _link(parts.scheme == "https", self.origin, self.limits, transport)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,7 +113,8 @@ class Upstream:
             nonlocal leaving
             await body.left()
             leaving = True
-            deadline.reschedule(0)
+            if not deadline.expired():  # from then on the call is being stopped, and it can't be asked for again
+                deadline.reschedule(0)
 
         def watch() -> None:
             nonlocal watching
@@ -153,21 +156,33 @@ class Upstream:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _target(self, scope: Scope) -> bytes:
-        query = scope.get("query_string", b"")
-        return (self.prefix + path_of(scope)).encode("latin-1") + (b"?" + query if query else b"")
+        path, query = path_of(scope), scope.get("query_string", b"")
+        if not path.startswith("/"):
+            raise links.unsendable()
+        return (self.prefix + path).encode("latin-1") + (b"?" + query if query else b"")
 
     def _answered(self, status: int, headers: Headers) -> list[tuple[bytes, bytes]]:
-        kept = hops.answered(headers)
+        kept = hops.answered(headers, status)
         if not hops.well_formed(kept):
             raise UpstreamError(502, "a header of the upstream's answer is malformed", "headers")
+        if not hops.bare(headers):
+            raise links.broken()
         places = [value for key, value in kept if key == b"location"]
         if not places:
             return kept
         # A redirect that names the upstream would lead its client around us.
-        path = places[0].removeprefix(self.origin.encode()).removeprefix(self.prefix.encode())
+        path = self._here(places[0])
         if len(places) == 1 and _LOCAL.fullmatch(path) is not None:
             return [(key, path if key == b"location" else value) for key, value in kept]
         raise UpstreamError(502, f"the upstream redirects to another server (status {status})", "redirect")
+
+    def _here(self, place: bytes) -> bytes:
+        """Where a redirect leads to on our side; ``b""`` if it is not to what we stand before."""
+        said = self._below.match(place)
+        if said is None or not (said.end() or place.startswith(b"/")):
+            return b""
+        path = place[said.end() :]
+        return path if path.startswith(b"/") else b"/" + path
 
     async def fetched(self, path: str, limit: int, seconds: float) -> tuple[int, bytes]:
         """The status and at most ``limit`` bytes of what stands at a path.

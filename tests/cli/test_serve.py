@@ -4,10 +4,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,49 @@ def test_what_the_environment_wants_sent_is_sent_before_it_stops(tmp_path: Path)
     assert "heron" not in str(collector.got)
 
 
+FEW_FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (%d, %d)); from llmguard.cli import run; run()"
+
+
+def test_it_takes_as_many_connections_as_it_may(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    start = [sys.executable, "-c", FEW_FILES % (128, resource.getrlimit(resource.RLIMIT_NOFILE)[1]), "serve"]
+    options = ["--upstream", "http://127.0.0.1:9", "--policy", str(policy), *OPTIONS]
+    with _started([*start, *options]) as (client, said_to_its_end), ExitStack() as open_ones:
+        where = client.base_url.host, client.base_url.port
+        kept = [open_ones.enter_context(socket.create_connection(where, 60)) for _ in range(200)]
+        for one in kept:
+            one.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        for one in kept:
+            assert one.recv(12) == b"HTTP/1.1 200"
+        open_ones.close()
+        assert "open files" not in said_to_its_end()
+
+
+def test_it_says_where_connections_will_lack_files(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    options = ["--upstream", "http://127.0.0.1:9", "--policy", str(policy), *OPTIONS]
+    start = [sys.executable, "-c", FEW_FILES % (128, 256), "serve"]
+    with _started([*start, *options]) as (client, said_to_its_end):
+        assert client.get("/healthz").status_code == 200
+        assert "256 open files" in said_to_its_end()
+
+
+Serving = tuple[httpx.Client, Callable[[], str]]
+
+
+def _serving(*options: str, **variables: str) -> AbstractContextManager[Serving]:
+    return _started([*START, *options], **variables)
+
+
 @contextmanager
-def _serving(*options: str, **variables: str) -> Iterator[tuple[httpx.Client, Callable[[], str]]]:
+def _started(command: list[str], **variables: str) -> Iterator[Serving]:
     """A client of the command's process, and what stops it and returns all that it has said."""
     process = subprocess.Popen(
-        [*START, *options],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -169,3 +169,22 @@ def _naive(value: Any) -> list[str]:
         return [value]
     members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [text for member in members for text in _naive(member)]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        *[("", True), ("one", True), ("http://one/two?x=1", True), (7, True), (None, True), ("x" * 256, True)],
+        *[("one two", False), ("one\n", False), ("caf\u00e9", False), ("x" * 257, False)],
+        *[({"a": ["one", {"b": "two"}]}, True), ({"a": ["one", {"b": "two three"}]}, False), ({"a b": 1}, True)],
+    ],
+)
+def test_words_are_told_from_prose(value: object, words: bool) -> None:
+    assert pointer.is_words(value) is words
+
+
+def test_a_value_however_deep_is_looked_through_for_prose() -> None:
+    value: object = "one two"
+    for _ in range(100_000):
+        value = [value]
+    assert pointer.is_words(value) is False

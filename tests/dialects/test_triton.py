@@ -69,6 +69,8 @@ def test_it_reads_a_stream_and_ends_it() -> None:
     event = GENERATE.event(Frame(data))
     assert event.deltas == (Delta("text_output", Stage.OUTPUT, Role.ASSISTANT, "/text_output", "In "),)
     assert (event.finish, event.ends) == ((), ())
+    counted = GENERATE.event(Frame({**data, "num_input_tokens": 6, "num_output_tokens": 2}))
+    assert counted.usage == Usage(6, 2, further=True)
     (frame,) = GENERATE.ending([Frame(data)], "No.")
     ended = GENERATE.event(frame)
     assert (ended.finish, ended.ends, ended.id) == (("content_filter",), ("text_output",), "r")

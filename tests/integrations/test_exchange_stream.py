@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import re
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
+import hostile
 import pytest
 from exchanges import (
     DIALECTS,
@@ -22,10 +24,12 @@ from exchanges import (
     exchange,
     fed,
     guard_of,
+    owl,
     spoken,
     streams,
     wanted,
 )
+from fakes import Pieces
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -715,3 +719,71 @@ def test_with_patience_nothing_goes_out_before_a_text_does() -> None:
         assert (stream.untold is not None) is untold
         assert (b"".join(out) == b"") is untold
         assert untold or out[0].startswith(role)
+
+
+def ended(guard: Guard, dialect: Dialect, data: bytes) -> int:
+    """How many bytes of a stream come before it is ended by a text that says ``LONG``."""
+    with exchange(guard, dialect) as (own, body):
+        own.sent = body
+        stream = ExchangeStream(own, dialect.framing)
+        for at in range(len(data)):
+            drive(stream.feed(data[at : at + 1]))
+            if stream.blocked is not None:
+                assert [finding.category for finding in stream.blocked.findings] == ["LONG"]
+                return at + 1
+    raise AssertionError("the stream was not ended")
+
+
+@each
+def test_a_stream_that_is_held_back_ends_where_one_that_is_not_does(name: str) -> None:
+    dialect = STREAMING[name]
+    rules = [{"detector": "owl", "action": "block"}, {"detector": "pieces", "categories": ["LONG"], "action": "block"}]
+    held = Guard({"name": "p", "rules": rules}, detectors=[Pieces(), owl])
+    with held, Guard({"name": "p", "rules": rules[1:]}, detectors=[Pieces()]) as free:
+        for whole in streams(dialect):
+            known = stages(dialect, whole)
+            said = f"it is {LONG} and goes on"
+
+            def text(channel: str, _: bool, known: dict[str, tuple[Stage, bool]] = known, said: str = said) -> str:
+                return said if known[channel] == (Stage.OUTPUT, False) else "[]"
+
+            made, texts = spoken(dialect, whole, text, times=4)
+            if said in texts.values():
+                data = encoded(dialect.framing, made)
+                assert ended(held, dialect, data) == ended(free, dialect, data)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), rules=hostile.rules(modes=("strict",)), places=PLACES, times=st.integers(1, 3))
+def test_all_detectors_say_the_same_in_every_format(data, rules: list[dict], places: list[int], times: int) -> None:
+    dialect = STREAMING[data.draw(st.sampled_from(sorted(STREAMING)))]
+    whole, kind = data.draw(st.sampled_from(streams(dialect))), data.draw(st.sampled_from(kinds(dialect)))
+    known = stages(dialect, whole)
+
+    def text(channel: str, json_: bool) -> str:
+        if known[channel][0] is Stage.TOOL_RESULT:  # see above
+            return "said"
+        said = data.draw(hostile.texts).encode("utf-8", "replace").decode()
+        return arguments(said) if json_ else said
+
+    made, said = spoken(dialect, whole, text, lambda one, pieces: cut_at(one, places, pieces), times)
+    one = hostile.case(rules)
+    stream, out = run(one.guard, dialect, encoded(kind, made), places, kind)
+    heard = Heard(dialect, kind, out)
+    wants = {
+        channel: wanted(one.guard, text, json_=known[channel][1], stage=known[channel][0], conversation="-")
+        for channel, text in said.items()
+    }
+    parts = [part for frame in made for part in dialect.event(frame).parts]
+    aside = any([one.guard.check(part.content, stage=part.stage).blocked for part in parts])
+    assert stream.broken is None
+    assert (stream.blocked is not None) == (aside or None in wants.values())
+    if stream.blocked is None:
+        told = {channel: same_numbers(text) for channel, text in heard.texts.items()}
+        assert told == {channel: same_numbers(text or "") for channel, text in wants.items() if text}
+    one.close()
+
+
+def same_numbers(text: str) -> str:
+    """The text with the number of no placeholder: which one it has depends on what was seen before."""
+    return re.sub(r"<([A-Z][A-Z0-9_]*?)_\d+>", r"<\1>", text)

@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from llmguard.integrations.link_aiohttp import HEADER, AiohttpLink
+from llmguard.integrations.link_aiohttp import HEADER, HEADERS, AiohttpLink
 from llmguard.integrations.link_httpx import HttpxLink
 from llmguard.integrations.links import Link
 from llmguard.integrations.served import UpstreamError
@@ -142,12 +144,39 @@ async def test_half_an_answer_is_an_error(kind: str, answer: bytes) -> None:
     assert (error.value.status, error.value.code) == (502, "broken")
 
 
-@pytest.mark.parametrize("status", [b"101", b"000"])
-async def test_no_other_protocol_is_switched_to(status: bytes) -> None:
-    switched = b"HTTP/1.1 " + status + b" X\r\nconnection: upgrade\r\nupgrade: y\r\n\r\n"
-    async with before(Server(switched)) as link:
-        with pytest.raises(UpstreamError, match="broke off"):
-            await asked(link)
+@both
+@pytest.mark.parametrize("status", [b"101", b"000", b"600", b"999"])
+async def test_no_other_protocol_is_switched_to_and_no_other_status_heeded(status: bytes, kind: str) -> None:
+    switched = b"HTTP/1.1 " + status + b" X\r\nconnection: upgrade\r\nupgrade: y\r\ncontent-length: 0\r\n\r\n"
+    async with before(Server(switched), Limits(connections=1, pool=5), kind) as link:
+        for _ in range(2):  # the second finds the place free again
+            with pytest.raises(UpstreamError, match="broke off"):
+                await asked(link)
+
+
+@pytest.mark.parametrize("count", [HEADERS - 1, HEADERS])
+async def test_an_answer_may_have_many_headers(count: int) -> None:
+    many = b"".join([b"x-%d: %d\r\n" % (number, number) for number in range(count)])
+    async with before(Server(OK.replace(b"content-", many + b"content-"))) as link:
+        if count == HEADERS:
+            with pytest.raises(UpstreamError, match="broke off"):
+                await asked(link)
+        else:
+            answer = await link.ask("GET", b"/", [(b"host", b"x")], b"")
+            assert (b"x-%d" % (count - 1), b"%d" % (count - 1)) in answer.headers
+            await answer.close()
+
+
+async def test_a_header_that_is_no_utf8_is_not_sent() -> None:
+    server = Server(OK)
+    async with before(server) as link:
+        for value in (b"caf\xe9", b"\xed\xb3\xa9", b"\xff"):
+            with pytest.raises(UpstreamError) as error:
+                await link.ask("GET", b"/", [(b"host", b"x"), (b"x-y", value)], b"")
+            assert (error.value.status, error.value.code) == (400, "request")
+        assert await asked(link, x_y="caf\u00e9\u20ac") == (200, b"ok")
+    assert len(server.heard) == 1
+    assert "\r\nx-y: caf\u00e9\u20ac\r\n".encode() in server.heard[0]
 
 
 @pytest.mark.parametrize("more", [OK.replace(b"ok", b"no"), b"x", b"\r\n\r\nHTTP/1.1"])
@@ -242,6 +271,54 @@ async def test_a_body_goes_out_as_it_comes(kind: str) -> None:
     assert server.heard[1].endswith(b"\r\n\r\nab" + b"c" * 20_000)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("told", [{"transfer_encoding": "chunked"}, {"content_length": "4"}])
+async def test_a_body_that_came_in_pieces_is_sent_once(told: dict[str, str], whole: bool) -> None:
+    """It is gone, and what is left of it would be another one; also where the method would allow for a second try."""
+
+    class Dies(Server):
+        async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+                self.heard.append(await reader.readuntil(b"cd" if whole else b"ab"))
+            writer.transport.abort()
+            ended.set()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"ab"
+        if not whole:
+            await ended.wait()
+        yield b"cd"
+
+    server, ended = Dies(OK), asyncio.Event()
+    async with before(server) as link:
+        with pytest.raises(UpstreamError) as error:
+            await asked(link, "PUT", pieces(), **told)
+        assert (error.value.status, error.value.code) == (502, "broken")
+    assert len(server.heard) == 1
+
+
+@pytest.mark.parametrize("told", [{"transfer_encoding": "chunked"}, {"content_length": "9"}])
+async def test_a_body_that_its_answer_did_not_wait_for_is_part_of_no_other_request(told: dict[str, str]) -> None:
+    class Early(Server):
+        async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.connections += 1
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                while True:
+                    self.heard.append(await reader.readuntil(b"\r\n\r\n"))
+                    writer.write(OK)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"ab"
+        await asyncio.Event().wait()
+
+    server = Early(OK)
+    async with before(server) as link:
+        assert await asked(link, "POST", pieces(), **told) == (200, b"ok")
+        assert await asked(link) == (200, b"ok")
+    assert server.connections == 2
+    assert [heard.split(b" ")[0] for heard in server.heard] == [b"POST", b"GET"]
+
+
 @pytest.mark.parametrize("length", ["3", "1", "5", "x", "-4", "", "4" * 5000])
 async def test_a_body_of_another_length_than_told_is_not_sent(length: str) -> None:
     async def pieces() -> AsyncIterator[bytes]:
@@ -293,7 +370,20 @@ async def test_a_large_body_goes_out_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", [b"//x/y", b"/a/../b", b"/%2e%2e/b", b"/%", b"/a;b?c?d=%zz&&e=1+2", b'/"<>[]\\^`{|}', b"/@h:1/"]
+    "target",
+    [
+        b"//x/y",
+        b"/a/../b",
+        b"/%2e%2e/b",
+        b"/%",
+        b"/a;b?c?d=%zz&&e=1+2",
+        b'/"<>[]\\^`{|}',
+        b"/@h:1/",
+        b"/a?",
+        b"/?",
+        b"/??",
+        b"/a?/../b",
+    ],
 )
 async def test_a_target_goes_out_as_it_came(target: bytes) -> None:
     server = Server(OK)
@@ -360,6 +450,36 @@ async def test_nobody_listens(kind: str) -> None:
         await asked(link)
     assert (error.value.status, error.value.code) == (502, "unreachable")
     await link.close()
+
+
+@pytest.mark.parametrize("stalls", [1, 3])
+async def test_a_connection_that_stood_while_the_loop_was_busy_is_not_too_slow(stalls: int) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stall(left: int) -> None:
+        time.sleep(0.3)
+        if left > 1:
+            loop.call_soon(stall, left - 1)
+
+    async with before(Server(OK), Limits(connect=0.2)) as link:
+        asking = asyncio.create_task(asked(link))
+        loop.call_soon(stall, stalls)
+        assert await asking == (200, b"ok")
+
+
+async def test_a_connection_that_does_not_come_to_stand_is_too_slow() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, contextlib.ExitStack() as filling:
+        where = listening.getsockname()
+        for _ in range(4):  # nobody takes what waits there, and so no more can
+            waiting = filling.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(where)
+        link = linked(where[1], Limits(connect=0.2))
+        for _ in range(2):
+            with pytest.raises(UpstreamError) as error:
+                await asked(link)
+            assert (error.value.status, error.value.code) == (504, "timeout")
+        await link.close()
 
 
 async def test_a_call_that_is_cancelled_closes_its_connection() -> None:

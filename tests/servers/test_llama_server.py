@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -55,13 +60,13 @@ def bare(llama_url: str) -> Iterator[Any]:
         yield client
 
 
-@pytest.fixture(scope="module")
-def served(llama_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where ``llmguard serve`` stands before it."""
-    policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
-    policy.write_text(POLICY)
+@contextmanager
+def serving(url: str, folder: Path, policy: str = POLICY) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Where ``llmguard serve`` stands before a server, and its process."""
+    written = folder / "policy.yaml"
+    written.write_text(policy)
     start = [sys.executable, "-c", "from llmguard.cli import run; run()", "serve", "--port", "0"]
-    command = [*start, "--upstream", llama_url, "--policy", str(policy), "--health-path", "/v1/models", "--access-log"]
+    command = [*start, "--upstream", url, "--policy", str(written), "--health-path", "/v1/models", "--access-log"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -72,11 +77,34 @@ def served(llama_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert process.stdout is not None
     try:
         found = (re.search(r"running on (http://[\d.]+:\d+)", line) for line in process.stdout)
-        yield next(match[1] for match in found if match)
+        yield next(match[1] for match in found if match), process
     finally:
         process.terminate()
         said = process.communicate(timeout=60)[0]
     assert "ada@" not in said
+
+
+@pytest.fixture(scope="module")
+def served(llama_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(llama_url, tmp_path_factory.mktemp("policy")) as (url, _):
+        yield url
+
+
+@pytest.fixture
+def patient(
+    python_of: Callable[[str], str], free_port: Callable[[], int], llama_model: Path, running: Any
+) -> Iterator[tuple[str, int]]:
+    """Where a server of its own runs that ends each stream before it begins another; and its process' id."""
+    port = free_port()
+    options = {"model": llama_model, "model_alias": "tiny", "port": port, "n_ctx": 1024, "n_threads": 1}
+    flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    own = ["--verbose", "false", "--interrupt_requests", "false"]
+    # It says its id, as the first line of the file that it is told.
+    told = llama_model.with_name(f"{port}.pid")
+    begin = "import os, pathlib, runpy, sys; pathlib.Path(sys.argv.pop(1)).write_text(str(os.getpid()))"
+    command = [python_of("llama"), "-c", f"{begin}; runpy.run_module('llama_cpp.server', run_name='__main__')"]
+    with running([*command, str(told), *flags, *own], port, "/v1/models") as url:
+        yield url, int(told.read_text())
 
 
 def test_the_model_answers_as_it_was_made_to(bare: Any) -> None:
@@ -182,3 +210,56 @@ def test_llmguard_serve_passes_on_or_refuses_the_rest(served: str) -> None:
         assert client.get("/readyz").status_code == 200
         assert client.post("/extras/tokenize", json={"input": "the heron"}).status_code == 404
         assert client.post("/v1/engines/copilot-codex/completions", json={"prompt": "the heron"}).status_code == 404
+
+
+# The model is kept from ending, and goes on at random.
+ENDLESS: Any = {"max_tokens": 900, "logit_bias": {"2": -100}, "temperature": 0}
+
+
+async def spoken(client: Any, text: str, **more: Any) -> tuple[str, str | None]:
+    """What a stream said, and how it ended."""
+    said, ended = "", None
+    events = await client.chat.completions.create(model="tiny", messages=asked(text), stream=True, **more)
+    async for event in events:
+        said += event.choices[0].delta.content or ""
+        ended = event.choices[0].finish_reason or ended
+    return said.strip(), ended
+
+
+async def test_fifty_streams_some_of_them_blocked_in_their_midst(patient: tuple[str, int], tmp_path: Path) -> None:
+    openai = pytest.importorskip("openai")
+    policy = POLICY.replace("deny: [heron]", "deny: [today]")
+    with serving(patient[0], tmp_path, policy) as (url, _):
+        async with openai.AsyncOpenAI(api_key="k", base_url=f"{url}/v1", max_retries=0) as client:
+            got = await asyncio.gather(*[spoken(client, ("hello", "who?")[number % 2]) for number in range(50)])
+    assert Counter(got) == {(PLAIN, "stop"): 25, ("Write to <EMAIL_ADDRESS_1>", "content_filter"): 25}
+
+
+async def test_a_server_that_is_killed_in_mid_stream_leaves_no_whole_answer(
+    patient: tuple[str, int], tmp_path: Path
+) -> None:
+    openai = pytest.importorskip("openai")
+    with serving(patient[0], tmp_path) as (url, _):
+        async with openai.AsyncOpenAI(api_key="k", base_url=f"{url}/v1", max_retries=0) as client:
+            events = await client.chat.completions.create(model="tiny", messages=asked("hi"), stream=True, **ENDLESS)
+            await anext(aiter(events))
+            os.kill(patient[1], signal.SIGKILL)
+            ended = []
+            with pytest.raises((openai.APIConnectionError, httpx.TransportError)):  # noqa: PT012 - it may say some more
+                async for event in events:
+                    ended += [choice.finish_reason for choice in event.choices]
+            assert not any(ended)
+            with pytest.raises(openai.InternalServerError):
+                await spoken(client, "who?")
+
+
+async def test_a_stop_drains_streams_of_a_real_server(patient: tuple[str, int], tmp_path: Path) -> None:
+    openai = pytest.importorskip("openai")
+    with serving(patient[0], tmp_path) as (url, process):
+        async with openai.AsyncOpenAI(api_key="k", base_url=f"{url}/v1", max_retries=0) as client:
+            events = await client.chat.completions.create(model="tiny", messages=asked("hi"), stream=True, **ENDLESS)
+            await anext(aiter(events))
+            process.terminate()
+            ended = [event.choices[0].finish_reason async for event in events]
+    assert ended[-1] == "length"
+    assert len(ended) > 100

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,97 @@ async def test_its_asynchronous_clients_are_guarded(kind: tuple[Any, Any, str], 
     with pytest.raises(Blocked):
         await own.infer("echo", [asked(module, "the heron")])
     await own.close()
+
+
+LONG = "naïve 😀, mail ada@example.com or the größte"  # pieces of three bytes cut its letters
+LONG_SAID = f"I am <EMAIL_ADDRESS_2>. You said: {LONG}"
+REQUESTS = [("pieces", "a", LONG), ("echo", "", TOLD), ("pieces", "", TOLD), ("flaky", "f", "x"), ("none", "n", "x")]
+
+
+class Heard:
+    """What a callback got, by the ids of requests; errors have none."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, list[Any]] = {}
+        self.errors: list[Exception] = []
+
+    def __call__(self, result: Any, error: Any) -> None:
+        if error is None:
+            self.results.setdefault(result.get_response().id, []).append(result)
+        else:
+            self.errors.append(error)
+
+    def text(self, id: str, model: str = "") -> str:  # noqa: A002 - the protocol's word
+        own = [one for one in self.results.get(id, ()) if one.get_response().model_name == (model or "pieces")]
+        found = [one.as_numpy("text") for one in own]
+        return b"".join([text for texts in found if texts is not None for text in texts.flatten()]).decode()
+
+
+def told(heard: Heard) -> None:
+    """Look at the answers to `REQUESTS`."""
+    assert heard.text("a") == LONG_SAID
+    assert heard.text("", "echo") == SAID
+    assert heard.text("") == SAID
+    assert len(heard.results["a"]) > 10
+    assert "eva" not in str([one.get_response() for own in heard.results.values() for one in own])
+    assert len(heard.errors) == 2
+    assert ["half way" in str(error) for error in heard.errors].count(True) == 1
+    assert heard.text("f", "flaky") == "I am "  # what was held back stays back
+
+
+def test_its_streams_are_guarded(url: str, ports: dict[str, int], guard: Guard) -> None:
+    import tritonclient.grpc as module
+
+    with guard.wrap(module.InferenceServerClient(f"127.0.0.1:{ports['grpc']}")) as own:
+        heard = Heard()
+        own.start_stream(heard)
+        for model, id_, text in REQUESTS:
+            own.async_stream_infer(model, [asked(module, text)], request_id=id_)
+        with pytest.raises(Blocked):
+            own.async_stream_infer("pieces", [asked(module, "the heron")])
+        own.stop_stream()
+        told(heard)
+        assert not [one for one in heard.results["a"] if not one.get_response().outputs]
+        heard = Heard()
+        own.start_stream(heard)
+        own.async_stream_infer("pieces", [asked(module, TOLD)], request_id="e", enable_empty_final_response=True)
+        own.stop_stream()
+        *_, last = [one.get_response() for one in heard.results["e"]]
+        assert (heard.text("e"), list(last.outputs)) == (SAID, [])
+        assert last.parameters["triton_final_response"].bool_param
+
+
+async def test_its_asynchronous_streams_are_guarded(url: str, ports: dict[str, int], guard: Guard) -> None:
+    import tritonclient.grpc.aio as aio
+
+    async def requests() -> AsyncIterator[dict[str, Any]]:
+        for model, id_, text in [*REQUESTS, ("pieces", "", "the heron")]:
+            yield {"model_name": model, "inputs": [asked(aio, text)], "request_id": id_}
+
+    own, heard = guard.wrap(aio.InferenceServerClient(f"127.0.0.1:{ports['grpc']}")), Heard()
+    async for result, error in own.stream_infer(requests()):
+        heard(result, error)
+    (blocked,) = [error for error in heard.errors if isinstance(error, Blocked)]
+    heard.errors.remove(blocked)
+    told(heard)
+    await own.close()
+
+
+def test_a_stream_that_it_blocks_is_asked_for_again(url: str, ports: dict[str, int]) -> None:
+    import tritonclient.grpc as module
+
+    rules = [{"detector": "keywords", "stage": "output", "action": "block"}]
+    policy = {"name": "p", "rules": rules, "detectors": {"keywords": {"deny": ["heron"]}}}
+    address = f"127.0.0.1:{ports['grpc']}"
+    with Guard({**policy, "on_block": {"retry": 1}}) as guard, guard.wrap(module.InferenceServerClient(address)) as own:
+        heard = Heard()
+        own.start_stream(heard)
+        own.async_stream_infer("pieces", [asked(module, "the heron")])
+        own.async_stream_infer("pieces", [asked(module, "fine")], request_id="x")
+        own.stop_stream()
+        assert heard.text("x") == "I am eva@example.com. You said: fine"
+        assert [type(error) for error in heard.errors] == [Blocked]
+        assert "You said: the heron" not in heard.text("")
 
 
 def in_json(module: Any, text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Triton, as nvidia-pytriton ships it, with a model that says what it was told, whole or in pieces of three letters.
+"""Triton, as nvidia-pytriton ships it, with a model that says what it was told, whole or in pieces of three bytes.
 
 Run with Debian's own Python, whose library Triton can embed, and with three ports: of HTTP, gRPC, and its figures.
 """
@@ -36,10 +36,17 @@ def pieces(prompt: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         yield {"text": np.array([[whole[at : at + 3]]], dtype=np.object_)}
 
 
+@batch
+def flaky(prompt: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    yield {"text": np.array([[b"I am eva@exam"]], dtype=np.object_)}
+    raise ValueError("half way")
+
+
 def main(http: int, grpc: int, metrics: int) -> None:
     config = TritonConfig(http_port=http, grpc_port=grpc, metrics_port=metrics)
     with Triton(config=config) as triton:
         triton.bind("echo", echo, PROMPT, [TEXT, SIZE], config=ModelConfig(max_batch_size=8))
+        triton.bind("flaky", flaky, PROMPT, [TEXT], config=ModelConfig(max_batch_size=1, decoupled=True))
         triton.bind("pieces", pieces, PROMPT, [TEXT], config=ModelConfig(max_batch_size=1, decoupled=True))
         triton.serve()
 

@@ -176,7 +176,10 @@ def whole(way: Way, body: Mapping[str, Any]) -> Steps:
 
 
 def events(way: Way, body: Mapping[str, Any]) -> Steps:
-    """A call whose answer is a stream of events; errors as of `whole`."""
+    """A call whose answer is a stream of events; errors as of `whole`.
+
+    Returns the decision that ended it, where something was said in place of the rest; else None.
+    """
     with way.guard.call_scope() as checks:
         own = _Call(way, Exchange(way.dialect, way.segments, checks, way.guard.vault), body)
         asked, blocked = yield from own.request()
@@ -184,16 +187,17 @@ def events(way: Way, body: Mapping[str, Any]) -> Steps:
             reader = _Reader(own)
             blocked = yield from reader.read(asked)
             if blocked is None:
-                return
+                return None
             if not reader.going and (more := own.again(blocked)) is not None:
                 asked, blocked = more, None
             elif own.reply is not None:
                 yield from _emitted(reader.ending)
-                return
+                return blocked
             else:
                 yield from _stopped(own, blocked, reader)
-                return
+                return blocked
         yield from _stopped(own, blocked)
+        return blocked
 
 
 def answered(way: Way, exchange: Exchange) -> Steps:

@@ -1,7 +1,8 @@
 """Google's client (``google-genai``): guarded at its transport.
 
-Models, chats, embeddings and their streams come down to requests. What goes over web sockets (``live``) and the newer
-services (interactions, agents and their kin) are refused.
+What models and chats generate, in streams too, comes down to requests. Routes without a wire format that is read are
+refused (embeddings, images, files, caches, batches), and so are the newer services (interactions, agents and their kin)
+and what goes over web sockets (``live``).
 """
 
 from __future__ import annotations

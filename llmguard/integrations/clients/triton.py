@@ -1,8 +1,8 @@
 """The clients of Triton, HTTP and gRPC, sync and ``aio``: texts in tensors of BYTES.
 
-Follows https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/client. ``infer`` and
-``async_infer`` are guarded; streams over gRPC are refused, since their answers come to one callback for all requests.
-An answer in tensors has no place for words of ours: where a policy replies, the call is blocked.
+Follows https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/client. Guarded are ``infer``,
+``async_infer``, and over gRPC streams: ``start_stream`` with ``async_stream_infer``, and ``stream_infer`` of ``aio``.
+A whole answer in tensors has no place for words of ours: where a policy replies, the call is blocked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from llmguard.guard import Guard
 from llmguard.integrations.clients.arguments import named
 from llmguard.integrations.clients.closed import Closed
 from llmguard.integrations.clients.pending import Pending
-from llmguard.integrations.clients.triton_tensors import seen_input, seen_result, written_input, written_result
+from llmguard.integrations.clients.triton_request import Asked
+from llmguard.integrations.clients.triton_stream import Stream
+from llmguard.integrations.clients.triton_stream_aio import AioStream
+from llmguard.integrations.clients.triton_tensors import seen_result, written_result
 from llmguard.integrations.clients.values import Fallback, Way, check_fallback
 
 C = TypeVar("C")
@@ -31,7 +34,7 @@ def wrap(client: C, guard: Guard, *, fallback: Fallback | None = None) -> C:
     Args:
         client: an ``InferenceServerClient`` of ``tritonclient.http``, ``.grpc``, or their ``aio``.
         guard: whose policy decides.
-        fallback: called with the decision where the policy says so; gives an ``InferResult``.
+        fallback: called with the decision where the policy says so; gives an ``InferResult``, or in a stream a text.
 
     Raises:
         ConfigurationError: the policy needs a fallback and none is given.
@@ -43,19 +46,20 @@ def wrap(client: C, guard: Guard, *, fallback: Fallback | None = None) -> C:
 
 class _Client(Closed):
     passes: ClassVar[frozenset[str]] = frozenset(
-        {"is_server_live", "is_server_ready", "is_model_ready", "get_server_metadata", "get_model_metadata", "close"}
+        {"is_server_live", "is_server_ready", "is_model_ready", "get_server_metadata", "get_model_metadata"}
         | {"get_model_config", "get_model_repository_index", "load_model", "unload_model", "get_inference_statistics"}
-        | {"update_trace_settings", "get_trace_settings", "update_log_settings", "get_log_settings", "stop_stream"}
+        | {"update_trace_settings", "get_trace_settings", "update_log_settings", "get_log_settings"}
         | {"get_system_shared_memory_status", "register_system_shared_memory", "unregister_system_shared_memory"}
         | {"get_cuda_shared_memory_status", "register_cuda_shared_memory", "unregister_cuda_shared_memory"}
         | {"register_plugin", "unregister_plugin", "plugin"}
     )
-    hint: ClassVar[str] = "infer or async_infer; for streams, the proxy and Triton's generate_stream"
+    hint: ClassVar[str] = "infer, async_infer, async_stream_infer or stream_infer"
 
     def __init__(self, client: Any, guard: Guard, fallback: Fallback | None) -> None:
         super().__init__(client)
         self._self_guard = guard
         self._self_fallback = fallback
+        self._self_stream: Stream | None = None
 
     def infer(self, *args: Any, **kwargs: Any) -> Any:
         """An inference, or something to await that makes it."""
@@ -75,8 +79,56 @@ class _Client(Closed):
             own = None if pending.asked is None else method(**call.given(pending.asked))
             return _Request(own, pending)
         if pending.asked is None:
-            return callback(pending.done, None)
+            return callback(result=pending.done, error=None)
         return method(**call.given(pending.asked), callback=pending.calling(callback))
+
+    def start_stream(self, *args: Any, **kwargs: Any) -> None:
+        """A stream over gRPC, whose callback gets what goes out."""
+        given = named(self.__wrapped__.start_stream, args, kwargs)
+        callback = _needed(given, "callback")
+        self._self_stream = Stream(self.__wrapped__, self._self_guard, self._self_fallback, callback, given)
+
+    def async_stream_infer(self, *args: Any, **kwargs: Any) -> None:
+        """An inference over the stream: it is looked at, and sent, before this returns."""
+        given = named(self.__wrapped__.async_stream_infer, args, kwargs)
+        if self._self_stream is None:
+            from tritonclient.utils import InferenceServerException
+
+            raise InferenceServerException("there is no stream: call start_stream of the wrapped client first")
+        self._self_stream.infer(given)
+
+    def stop_stream(self, cancel_requests: bool = False) -> None:
+        """End the stream; arguments as of tritonclient."""
+        stop = self.__wrapped__.stop_stream
+        if self._self_stream is None:
+            stop(cancel_requests=cancel_requests)
+            return
+        self._self_stream.stop(stop, cancel_requests)
+        self._self_stream = None
+
+    def stream_infer(self, *args: Any, **kwargs: Any) -> AioStream:
+        """Inferences over a stream of an asynchronous client: an iterator of results and errors."""
+        given = named(self.__wrapped__.stream_infer, args, kwargs)
+        inputs = _needed(given, "inputs_iterator")
+        return AioStream(self.__wrapped__, self._self_guard, self._self_fallback, inputs, given)
+
+    def close(self) -> Any:
+        """End the client, and its stream; of an asynchronous client, something to await that does."""
+        if self._self_stream is not None:
+            self.stop_stream()
+        return self.__wrapped__.close()
+
+    def __exit__(self, *error: object) -> Any:
+        if self._self_stream is not None:
+            self.stop_stream()
+        return super().__exit__(*error)
+
+
+def _needed(given: dict[str, Any], name: str) -> Any:
+    """An argument that there must be, taken out."""
+    if name not in given:
+        raise TypeError(f"{name}: is missing")
+    return given.pop(name)
 
 
 class _Call:
@@ -90,23 +142,14 @@ class _Call:
     Attributes:
         body: the request.
         way: how it is guarded.
+        given: the arguments of a cleared request.
     """
 
     def __init__(self, guard: Guard, fallback: Fallback | None, given: dict[str, Any]) -> None:
-        self._given = given
+        asked = Asked(given)
         self._result: Any = None
-        self.body: dict[str, Any] = {"inputs": [seen_input(tensor) for tensor in given["inputs"]]}
-        if given.get("parameters"):
-            self.body["parameters"] = given["parameters"]
-        model = {"model": given.get("model_name") or ""}
-        self.way = Way(guard, kserve.INFER, fallback, self._build, self._read, model, client="tritonclient")
-
-    def given(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of a cleared request."""
-        views = zip(self._given["inputs"], self.body["inputs"], body["inputs"], strict=True)
-        inputs = [tensor if new == view else written_input(tensor, new) for tensor, view, new in views]
-        told = {"parameters": body["parameters"]} if "parameters" in body else {}
-        return {**self._given, "inputs": inputs, **told}
+        self.body, self.given = asked.body, asked.given
+        self.way = Way(guard, kserve.INFER, fallback, self._build, self._read, asked.segments, client="tritonclient")
 
     def _read(self, result: Any) -> Json:
         self._result = result
@@ -147,7 +190,7 @@ class _Later(Pending):
                     result, error = None, problem
             else:
                 self.close()
-            callback(result, error)
+            callback(result=result, error=error)
 
         return called
 

@@ -7,11 +7,15 @@ looked at. What is not changed stays the same object.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from llmguard.errors import DialectError
 
 _IN_MEMORY = {"shared_memory_region": ""}
 _TEXT = "BYTES"
+_SAID_AS = "string_param"
 
 
 def seen_input(tensor: Any) -> dict[str, Any]:
@@ -37,34 +41,58 @@ def written_input(tensor: Any, view: Mapping[str, Any]) -> Any:
 
 
 def seen_result(result: Any) -> dict[str, Any]:
-    """An ``InferResult``."""
+    """An ``InferResult``.
+
+    Raises:
+        DialectError: its tensors are not what they say.
+    """
     response = result.get_response()
     if isinstance(response, dict):
-        heads = [(one["name"], one["datatype"], one["shape"]) for one in response.get("outputs") or ()]
+        outputs = [_seen_output(result, output) for output in response.get("outputs") or ()]
         parameters = response.get("parameters") or {}
     else:
-        heads = [(one.name, one.datatype, [int(size) for size in one.shape]) for one in response.outputs]
-        parameters = {k: v.string_param for k, v in response.parameters.items() if v.WhichOneof("parameter_choice")}
-    outputs = []
-    for name, datatype, shape in heads:
-        view: dict[str, Any] = {"name": name, "datatype": datatype, "shape": shape}
-        values = result.as_numpy(name) if datatype == _TEXT else None
-        said = {"parameters": _IN_MEMORY} if values is None else {"data": [_said(one) for one in values.flatten()]}
-        outputs.append({**view, **said})
+        lists = seen_element_lists(response)
+        outputs = [head if own is None else {**head, "data": [_said(one) for one in own]} for head, own in lists]
+        parameters = told_parameters(response)
     told = {"parameters": parameters} if parameters else {}
     return {"model_name": _model(response), "outputs": outputs, **told}
+
+
+def seen_element_lists(response: Any) -> Iterator[tuple[dict[str, Any], list[bytes] | None]]:
+    """The outputs of a response over gRPC, each with its elements; None for numbers, and for what is in shared memory.
+
+    Raises:
+        DialectError: an element is longer than its tensor.
+    """
+    for index, output in enumerate(response.outputs):
+        head = {"name": output.name, "datatype": output.datatype, "shape": [int(size) for size in output.shape]}
+        if output.datatype != _TEXT or "shared_memory_region" in output.parameters:
+            yield {**head, "parameters": _IN_MEMORY}, None
+        elif index < len(response.raw_output_contents):
+            yield head, _unpacked(response.raw_output_contents[index])
+        else:
+            yield head, list(output.contents.bytes_contents)
+
+
+def told_parameters(response: Any) -> dict[str, str]:
+    """The texts among the parameters of a response over gRPC."""
+    return {k: v.string_param for k, v in response.parameters.items() if v.WhichOneof("parameter_choice") == _SAID_AS}
+
+
+def packed(elements: Sequence[bytes]) -> bytes:
+    """Elements of BYTES as they stand in a tensor, each behind its length."""
+    return b"".join([struct.pack("<I", len(one)) + one for one in elements])
 
 
 def written_result(result: Any, view: Mapping[str, Any]) -> Any:
     """An ``InferResult`` with the texts of a view that was changed."""
     response = result.get_response()
-    texts = {
-        one["name"]: _restored(list(result.as_numpy(one["name"]).flatten()), one["data"])
-        for one in view["outputs"]
-        if "data" in one
-    }
+    said = {one["name"]: one["data"] for one in view["outputs"] if "data" in one}
     if isinstance(response, dict):
+        texts = {name: _restored(list(result.as_numpy(name).flatten()), data) for name, data in said.items()}
         return _http_result(result, response, texts, view.get("parameters"))
+    lists = {head["name"]: elements for head, elements in seen_element_lists(response) if elements is not None}
+    texts = {name: _restored(lists[name], data) for name, data in said.items()}
     return _grpc_result(result, response, texts, view.get("parameters") or {})
 
 
@@ -95,23 +123,39 @@ def _http_result(result: Any, response: Mapping[str, Any], texts: Mapping[str, l
 
 
 def _grpc_result(result: Any, response: Any, texts: Mapping[str, list[bytes]], parameters: Mapping[str, Any]) -> Any:
-    import numpy as np
-    from tritonclient.utils import serialize_byte_tensor
-
     made = type(response)()
     made.CopyFrom(response)
     for index, output in enumerate(made.outputs):
         if output.name not in texts:
             continue
         if index < len(made.raw_output_contents):
-            data = serialize_byte_tensor(np.array(texts[output.name], dtype=np.object_))
-            made.raw_output_contents[index] = data.item() if data.size else b""
+            made.raw_output_contents[index] = packed(texts[output.name])
         else:
             output.contents.bytes_contents[:] = texts[output.name]
     for key, value in parameters.items():
         if value and isinstance(value, str):
             made.parameters[key].string_param = value
     return type(result)(made)
+
+
+def _seen_output(result: Any, output: Mapping[str, Any]) -> dict[str, Any]:
+    """An output of a response over HTTP."""
+    head = {key: output[key] for key in ("name", "datatype", "shape")}
+    values = result.as_numpy(output["name"]) if output["datatype"] == _TEXT else None
+    if values is None:
+        return {**head, "parameters": _IN_MEMORY}
+    return {**head, "data": [_said(one) for one in values.flatten()]}
+
+
+def _unpacked(raw: bytes) -> list[bytes]:
+    elements, at = [], 0
+    while at < len(raw):
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
+        if end > len(raw):
+            raise DialectError("an element is longer than its tensor")
+        elements.append(raw[at + 4 : end])
+        at = end
+    return elements
 
 
 def _elements(tensor: Any) -> Sequence[bytes | str] | None:

@@ -1,10 +1,12 @@
 """The four clients of Triton, guarded, against servers on real sockets that echo texts."""
 
 import json
+import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from fakes import Words
 from small_server import serving
 
 from llmguard import Blocked, ConfigurationError, Guard
+from llmguard.errors import DialectError
 from llmguard.integrations.clients import triton
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -256,12 +259,80 @@ def test_a_policy_that_replies_has_no_words_here_and_a_fallback_has_a_result(kin
                 assert client.async_infer("m", [asked(module, "worse")]).get_result() is own
 
 
-def test_streams_and_what_is_unknown_are_refused() -> None:
+def test_callbacks_are_called_by_name_as_without_a_guard() -> None:
     import tritonclient.grpc as module
 
+    got: queue.Queue[Any] = queue.Queue()
+
+    def callback(kept: str, result: Any, error: Any) -> None:
+        got.put((kept, list(result.as_numpy("text")), error))
+
+    with grpc_server([b"fine"]) as server, guard_of() as guard, module.InferenceServerClient(server.url) as bare:
+        for client in (bare, triton.wrap(bare, guard)):
+            client.async_infer("m", [asked(module, "hi")], partial(callback, kept="mine"))
+            assert got.get(timeout=30) == ("mine", [b"fine"], None)
+
+
+def test_a_request_without_inputs_is_an_error(kind: Any) -> None:
+    module, _ = kind
+    with guard_of() as guard, triton.wrap(module.InferenceServerClient("127.0.0.1:9"), guard) as client:
+        for method in (client.infer, client.async_infer):
+            with pytest.raises(TypeError, match="inputs: are missing"):
+                method("m")
+
+
+def of_grpc(raw: bytes, **parameters: str) -> Any:
+    """A result over gRPC of one tensor with two elements."""
+    import tritonclient.grpc as module
+    from tritonclient.grpc import service_pb2
+
+    response = service_pb2.ModelInferResponse(model_name="m")
+    output = response.outputs.add(name="text", datatype="BYTES", shape=[2])
+    for key, value in parameters.items():
+        output.parameters[key].string_param = value
+    response.raw_output_contents.append(raw)
+    return module.InferResult(response)
+
+
+def test_what_is_in_shared_memory_is_passed_on_and_not_covered() -> None:
+    import tritonclient.grpc as module
+
+    class Client:
+        def infer(self, model_name: str, inputs: Any) -> Any:
+            return result
+
+    result = of_grpc(b"", shared_memory_region="own")
     with guard_of() as guard:
-        client = triton.wrap(module.InferenceServerClient("127.0.0.1:9"), guard)
-        for name in ("start_stream", "async_stream_infer"):
-            with pytest.raises(ConfigurationError, match="is not guarded: use infer"):
-                getattr(client, name)
-        client.close()
+        assert triton.wrap(Client(), guard).infer("m", [asked(module, "hi")]) is result
+
+
+@pytest.mark.parametrize("raw", [b"\x05\x00\x00\x00abc", b"\x05\x00", b"\x01\x00\x00\x00ab"])
+def test_an_element_that_is_longer_than_its_tensor_is_an_error(raw: bytes) -> None:
+    import tritonclient.grpc as module
+
+    class Client:
+        def infer(self, model_name: str, inputs: Any) -> Any:
+            return of_grpc(raw)
+
+    with guard_of() as guard, pytest.raises(DialectError, match="longer than its tensor"):
+        triton.wrap(Client(), guard).infer("m", [asked(module, "hi")])
+
+
+def test_zeros_at_the_end_of_an_element_stay() -> None:
+    import tritonclient.grpc as module
+
+    class Client:
+        def infer(self, model_name: str, inputs: Any) -> Any:
+            return of_grpc(packed([b"bad\0", b"x\0"]))
+
+    with guard_of() as guard:
+        result = triton.wrap(Client(), guard).infer("m", [asked(module, "hi")])
+        assert list(result.as_numpy("text")) == [b"<BAD_1>\0", b"x\0"]
+
+
+def test_what_is_unknown_is_refused(kind: Any) -> None:
+    module, _ = kind
+    with guard_of() as guard, triton.wrap(module.InferenceServerClient("127.0.0.1:9"), guard) as client:
+        client.__wrapped__.tell = print
+        with pytest.raises(ConfigurationError, match="is not guarded: use infer"):
+            client.tell("x")
