@@ -163,7 +163,10 @@ def started(*arguments: str) -> Iterator[Server]:
     """A server in a process of its own."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    process = subprocess.Popen([sys.executable, *arguments, "--port", str(port)])
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    process = subprocess.Popen(
+        [sys.executable, *arguments, "--port", str(port)], env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    )
     try:
         for _ in range(600):
             try:
