@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llmguard.hits import Covered, Hit, acts, demoted, moved, severity, shifted, span_of
+from llmguard.detectors.covered import Covered
+from llmguard.hits import Hit, acts, demoted, moved, severity, shifted, span_of
 from llmguard.running import Verdict
 from llmguard.types import Action
 

@@ -8,6 +8,7 @@ import itertools
 import re
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from fakes import Pieces, Words
@@ -17,6 +18,7 @@ from work import steps
 
 from llmguard import Action, Blocked, ConfigurationError, Finding, Guard, Scope, Text, detector
 from llmguard.types import Incremental
+from llmguard.vault import Vault
 
 ALPHABET = "aaabbc <_1>XW.\n\U0001f989\ud800"
 
@@ -172,6 +174,37 @@ def test_windows_are_where_the_text_says_not_where_it_was_cut(text: str, one: li
         first, second = streamed(guard, cut(text, one)), streamed(guard, cut(text, two))
         assert first[1] == second[1]
         assert first == second or first[1]
+
+
+@detector("early", categories=["EARLY"], scope="document", inline=True)
+def early(text: str) -> list[Finding]:
+    """What a first window shows, and the whole text does not."""
+    return [Finding("EARLY", 1.0, (1, 4))] if text.startswith("ab") and len(text) <= 40 else []
+
+
+class Shut(Vault):
+    """Can't be had the first time."""
+
+    refused = False
+
+    def placeholder(self, *args: Any, **kwargs: Any) -> str:
+        if not self.refused:
+            self.refused = True
+            raise OSError("the vault can't be reached")
+        return super().placeholder(*args, **kwargs)
+
+
+def test_what_windows_saw_is_taken_out_also_where_the_vault_refused_at_first() -> None:
+    rules = [
+        {"detector": "early", "action": "redact", "stream": "windowed"},
+        {"detector": "pieces", "categories": ["PIECE"], "action": "redact"},
+    ]
+    policy = {"name": "p", "rules": rules, "stream": {"window": 1}}
+    with Guard(policy, detectors=[Pieces(), early], vault=Shut()) as guard, guard.stream() as stream:
+        assert stream.feed("a" + "b" * 60) == ""  # it may still become a piece
+        with pytest.raises(OSError, match="vault"):
+            stream.close()
+        assert stream.close() == "a<EARLY_1>" + "b" * 57
 
 
 def test_an_observing_rule_holds_nothing_back_and_tells() -> None:

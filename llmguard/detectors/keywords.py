@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from llmguard.detectors.covered import Covered
 from llmguard.detectors.folding import EXTENDS, OTHER, Folded, folding, joined
 from llmguard.detectors.keywords_live import Live
 from llmguard.detectors.names import check_categories
@@ -224,10 +224,8 @@ class KeywordsDetector:
         if self._allow is None:
             return hits
         blocks = self._allow.blocks(folded.data)
-        allowed = sorted(hit[:2] for block in blocks for hit in self._whole(folded, block))
-        starts = [start for start, _ in allowed]
-        ends = list(itertools.accumulate((end for _, end in allowed), max, initial=0))
-        return [hit for hit in hits if ends[bisect.bisect_right(starts, hit[0])] < hit[1]]
+        allowed = Covered([hit[:2] for block in blocks for hit in self._whole(folded, block)])
+        return [hit for hit in hits if not allowed.covers(*hit[:2])]
 
     def _fold(self, option: str, phrases: Iterable[str]) -> list[bytes]:
         """The phrases folded, all in one go."""

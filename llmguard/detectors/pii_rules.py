@@ -13,10 +13,9 @@ A web address keeps what is inside it: a number in a path can be a real one.
 
 from __future__ import annotations
 
-import bisect
-import itertools
 from collections.abc import Mapping, Sequence
 
+from llmguard.detectors.covered import Covered
 from llmguard.detectors.pii_results import Hit
 
 GIVES_WAY: Mapping[str, frozenset[str]] = {
@@ -29,26 +28,6 @@ GIVES_WAY: Mapping[str, frozenset[str]] = {
 CHECKED = frozenset({"CREDIT_CARD", "CRYPTO", "IBAN_CODE"})
 UNSURE = 0.75
 """A find of 0.4 with a context word has this score: it is sure enough to stand beside a confirmed one."""
-
-
-class _Reach:
-    """How far finds reach that begin at or before a place.
-
-    Args:
-        hits: in any order.
-    """
-
-    __slots__ = ("_ends", "_starts")
-
-    def __init__(self, hits: Sequence[Hit]) -> None:
-        spans = sorted((hit.start, hit.end) for hit in hits)
-        self._starts = [start for start, _ in spans]
-        self._ends = list(itertools.accumulate((end for _, end in spans), max))
-
-    def over(self, hit: Hit) -> bool:
-        """Whether one of them has all of ``hit`` inside."""
-        index = bisect.bisect_right(self._starts, hit.start)
-        return index > 0 and self._ends[index - 1] >= hit.end
 
 
 def _cut_short(hit: Hit, text: str) -> bool:
@@ -70,15 +49,22 @@ def settle(hits: Sequence[Hit], text: str) -> list[Hit]:
     found: dict[str, list[Hit]] = {}
     for hit in kept:
         found.setdefault(hit.category, []).append(hit)
-    winners = [(GIVES_WAY[category], _Reach(found[category])) for category in GIVES_WAY if category in found]
+    winners = [(GIVES_WAY[category], _covered(found[category])) for category in GIVES_WAY if category in found]
     sure = [
-        (category, _Reach([hit for hit in found[category] if hit.score >= 1])) for category in CHECKED & found.keys()
+        (category, _covered([hit for hit in found[category] if hit.score >= 1])) for category in CHECKED & found.keys()
     ]
     if not winners and not sure:
         return kept
     return [
         hit
         for hit in kept
-        if not any(hit.category in losers and reach.over(hit) for losers, reach in winners)
-        and not (hit.score < UNSURE and any(hit.category != category and reach.over(hit) for category, reach in sure))
+        if not any(hit.category in losers and spans.covers(hit.start, hit.end) for losers, spans in winners)
+        and not (
+            hit.score < UNSURE
+            and any(hit.category != category and spans.covers(hit.start, hit.end) for category, spans in sure)
+        )
     ]
+
+
+def _covered(hits: Sequence[Hit]) -> Covered:
+    return Covered([(hit.start, hit.end) for hit in hits])

@@ -7,6 +7,7 @@ its first bytes wait for the rest. Bytes that are no UTF-8 are escaped as lone s
 from __future__ import annotations
 
 import codecs
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
@@ -79,7 +80,8 @@ class Pieces:
                 reasons = [one.decode("utf-8", "surrogateescape") for one in elements]
                 outputs.append(head if _UNFINISHED.issuperset(reasons) else {**head, "data": reasons})
                 continue
-            self._shapes[head["name"]] = head["shape"]
+            fits = math.prod(head["shape"]) == len(elements)
+            self._shapes[head["name"]] = head["shape"] if fits else [len(elements)]
             texts = [self._decoded(head["name"], at, one, final) for at, one in enumerate(elements)]
             if [_bytes(text) for text in texts] != elements:
                 _put(response, index, texts)
@@ -150,10 +152,7 @@ class Pieces:
         return type(self._latest)(response)
 
     def _size(self, name: str) -> int:
-        size = 1
-        for length in self._shapes.get(name, ()):
-            size *= length
-        return size
+        return math.prod(self._shapes.get(name, ()))
 
     def _decoded(self, name: str, index: int, piece: bytes, final: bool) -> str:
         known = self._decoders.get((name, index))

@@ -19,6 +19,7 @@ from triton_streams import FINAL, PATIENCE, Dies, Fails, Model, asked, streaming
 from llmguard import Blocked, ConfigurationError, Guard
 from llmguard.errors import DialectError
 from llmguard.integrations.clients import triton
+from llmguard.integrations.clients.triton_pieces import Pieces as Read
 from llmguard.testing import capture
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -629,3 +630,13 @@ def test_telemetry_is_told_of_each_request_with_what_was_counted() -> None:
     assert "gen_ai.response.time_to_first_chunk" in fine
     assert stopped["error.type"] == "abandoned"
     assert "secret" not in "".join([span.to_json() for span in seen.spans])
+
+
+def test_a_shape_that_lies_costs_no_more_than_its_elements() -> None:
+    response = module.service_pb2.ModelInferResponse(model_name="m")
+    response.outputs.add(name="text", datatype="BYTES", shape=[1 << 40])
+    response.raw_output_contents.append(b"\x01\x00\x00\x00\xc3")
+    pieces = Read("r")
+    assert pieces.read(module.InferResult(response))["outputs"][0]["data"] == [""]
+    (rest,) = pieces.rest().get_response().outputs
+    assert list(rest.shape) == [1]
